@@ -1,0 +1,119 @@
+"""What a store knows of a name: its versions and which one is current, or what an alias stands for. Knows no files."""
+
+import json
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adapters.errors import AdapterNameInvalid, AdapterNotFound, StoreFailure
+from adapters.naming import DIGEST_PATTERN, AdapterReference, check_name
+
+Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN.pattern}$")]
+
+
+def _legal_name(text: str) -> str:
+    try:
+        return check_name(text)
+    except AdapterNameInvalid as error:
+        raise ValueError(str(error)) from None
+
+
+def _legal_reference(text: str) -> str:
+    try:
+        AdapterReference.parse(text)
+    except AdapterNameInvalid as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Version(_Entry):
+    """One published version of a name; `created` is in seconds since the epoch."""
+
+    digest: Digest
+    created: int
+
+
+class NameRecord(_Entry):
+    """A name, its versions in the order they were published; `current` is the digest that the name stands for."""
+
+    name: Annotated[str, AfterValidator(_legal_name)]
+    current: Digest
+    versions: tuple[Version, ...] = Field(min_length=1)
+    pinned: bool = False
+
+    @model_validator(mode="after")
+    def _current_is_a_version(self) -> Self:
+        if all(version.digest != self.current for version in self.versions):
+            raise ValueError("current is none of the versions")
+        return self
+
+    @property
+    def created(self) -> int:
+        """When the current version was published."""
+        return next(version.created for version in self.versions if version.digest == self.current)
+
+    def digest_of(self, digest_prefix: str) -> str:
+        """The whole digest of the only version that begins so. Raises AdapterNotFound."""
+        found = [version.digest for version in self.versions if version.digest.startswith(digest_prefix)]
+        if len(found) != 1:
+            problem = "no version" if not found else "more than one version"
+            raise AdapterNotFound(f"adapter {self.name!r} has {problem} {digest_prefix!r}")
+        return found[0]
+
+    def with_version(self, published: Version) -> "NameRecord":
+        """The record after a version was published: it is the newest and the current one, and in the list once."""
+        if published.digest == self.current:
+            return self
+        earlier = tuple(version for version in self.versions if version.digest != published.digest)
+        return self.model_copy(update={"current": published.digest, "versions": (*earlier, published)})
+
+    def rolled_back(self, digest_prefix: str | None) -> "NameRecord":
+        """The record standing for the version named, or for the one published before the current one.
+
+        Raises AdapterNotFound when there is no such version.
+        """
+        if digest_prefix is not None:
+            return self.model_copy(update={"current": self.digest_of(digest_prefix)})
+        digests = [version.digest for version in self.versions]
+        position = digests.index(self.current)
+        if position == 0:
+            raise AdapterNotFound(f"adapter {self.name!r} has no version before {self.current[:12]}")
+        return self.model_copy(update={"current": digests[position - 1]})
+
+
+class AliasRecord(_Entry):
+    """Another name for `target`, a name or `name@digest`."""
+
+    name: Annotated[str, AfterValidator(_legal_name)]
+    target: Annotated[str, AfterValidator(_legal_reference)]
+
+    @property
+    def reference(self) -> AdapterReference:
+        """The target, parsed."""
+        return AdapterReference.parse(self.target)
+
+
+class _RecordFile(_Entry):
+    record: NameRecord | AliasRecord
+
+
+def record_to_json(record: NameRecord | AliasRecord) -> bytes:
+    """The bytes of a record's file."""
+    return _RecordFile(record=record).model_dump_json(indent=2).encode() + b"\n"
+
+
+def record_from_json(name: str, content: bytes) -> NameRecord | AliasRecord:
+    """Read the file of `name`. Raises StoreFailure when it is damaged or is another name's."""
+    try:
+        record = _RecordFile.model_validate(json.loads(content)).record
+    except (ValueError, RecursionError, ValidationError):
+        raise StoreFailure(
+            f"the record of {name!r} is damaged; remove the name, then publish the adapter again"
+        ) from None
+    if record.name != name:
+        raise StoreFailure(f"the record of {name!r} is that of {record.name!r}")
+    return record

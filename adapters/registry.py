@@ -1,0 +1,162 @@
+"""AdapterRegistry: which adapters a server holds in memory, over one store and one base model. Knows no engine."""
+
+import dataclasses
+import logging
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+
+from adapters.errors import AdapterError, AdapterNotFound
+from adapters.files import AdapterFiles
+from adapters.manifest import BaseIdentity
+from adapters.naming import check_name
+from adapters.records import AliasRecord, NameRecord
+from adapters.store import AdapterStore
+from adapters.weights import Adapter, check_compatible, read_adapter
+
+DEFAULT_BUDGET_BYTES = 1 << 30
+
+logger = logging.getLogger(__name__)
+
+
+class AdapterRegistry:
+    """Resolves names at every request, and keeps the adapters used last in memory, within a budget of bytes.
+
+    Safe to call from any thread. Adapters are immutable and addressed by digest: one that leaves the registry lives on
+    in the sequences that hold it, so nothing needs to be counted or released. Pinned adapters do not leave. A pin that
+    another process changed in the store is noticed at the adapter's next use.
+    """
+
+    def __init__(self, store: AdapterStore, base: BaseIdentity, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
+        self.store = store
+        self.base = base
+        self._budget_bytes = budget_bytes
+        self._lock = threading.Lock()  # guards the three below; never held while the disk is read
+        self._resident: OrderedDict[str, Adapter] = OrderedDict()  # by digest, least recently used first
+        self._pinned: dict[str, str] = {}  # the current digest of each pinned name
+        self._loading: dict[str, threading.Lock] = {}  # by digest, while somebody loads it
+
+    def get(self, reference: str) -> Adapter:
+        """The adapter that a reference stands for now, from memory or from the store.
+
+        Raises AdapterNotFound, AdapterNameInvalid, AdapterIncompatible; StoreFailure when it is damaged on the disk.
+        """
+        record, digest = self.store.lookup(reference)
+        self._note_pin(record)
+        adapter = self._recall(digest)
+        if adapter is None:
+            adapter = self._load(record.name, digest)
+        return _under_name(record.name, adapter)
+
+    def publish(self, name: str, files: AdapterFiles) -> Adapter:
+        """Check files against this base model, publish them to the store, and hold them in memory.
+
+        Raises as `AdapterStore.publish`, and AdapterIncompatible; then neither store nor registry has changed.
+        """
+        check_name(name, base_name=self.base.name)
+        check_compatible(read_adapter(name, files).manifest, self.base)
+        adapter = self.store.publish(name, files)
+        with suppress(AdapterNotFound):  # somebody removed it again
+            self._note_pin(self.store.record(name))
+        self._keep(adapter)
+        return adapter
+
+    def remove(self, name: str) -> None:
+        """Remove a name from the store; memory of versions that no name has any more is freed.
+
+        Raises AdapterNotFound, AdapterInUse when an alias stands for the name.
+        """
+        self.store.remove(name)
+        named = {version.digest for record in self.store.names() for version in record.versions}
+        with self._lock:
+            self._pinned.pop(name, None)
+            for digest in [digest for digest in self._resident if digest not in named]:
+                del self._resident[digest]
+
+    def pin(self, name: str, *, pinned: bool) -> NameRecord:
+        """Keep an adapter resident from now on, or no longer. Raises as `get`; then its pin has not changed."""
+        if pinned:
+            self.get(name)
+        record = self.store.pin(name, pinned=pinned)
+        self._note_pin(record)
+        return record
+
+    def rollback(self, name: str, digest_prefix: str | None = None) -> NameRecord:
+        """Make a name stand for an earlier version, from the next request on. Raises AdapterNotFound."""
+        record = self.store.rollback(name, digest_prefix)
+        self._note_pin(record)
+        return record
+
+    def alias(self, name: str, target: str) -> AliasRecord:
+        """Let `name` stand for `target`. Raises as `AdapterStore.alias`, and AdapterNameInvalid for the base's name."""
+        check_name(name, base_name=self.base.name)
+        return self.store.alias(name, target)
+
+    def load_pinned(self) -> list[Adapter]:
+        """Bring every pinned adapter into memory and return them; one that cannot be is left out with a warning."""
+        records = [record for record in self.store.names() if record.pinned]
+        return [adapter for record in records if (adapter := self._get_or_warn(record.name)) is not None]
+
+    def is_resident(self, digest: str) -> bool:
+        """Whether that version is in memory now."""
+        with self._lock:
+            return digest in self._resident
+
+    def _get_or_warn(self, name: str) -> Adapter | None:
+        try:
+            return self.get(name)
+        except AdapterError as error:
+            logger.warning("the pinned adapter %r cannot be loaded: %s", name, error)
+            return None
+
+    def _load(self, name: str, digest: str) -> Adapter:
+        """Read a version from the store; threads that want the same one wait for the first."""
+        with self._lock:
+            turn = self._loading.setdefault(digest, threading.Lock())
+        with turn:
+            try:
+                if (adapter := self._recall(digest)) is not None:
+                    return adapter
+                adapter = self.store.read(name, digest)
+                check_compatible(adapter.manifest, self.base)
+                self._keep(adapter)
+                return adapter
+            finally:
+                with self._lock:
+                    self._loading.pop(digest, None)
+
+    def _recall(self, digest: str) -> Adapter | None:
+        with self._lock:
+            if digest in self._resident:
+                self._resident.move_to_end(digest)
+            return self._resident.get(digest)
+
+    def _keep(self, adapter: Adapter) -> None:
+        with self._lock:
+            self._resident[adapter.manifest.digest] = adapter
+            self._resident.move_to_end(adapter.manifest.digest)
+            self._evict()
+
+    def _evict(self) -> None:
+        """Drop the least recently used adapters until the rest fit; pinned ones and the newest one stay."""
+        excess = sum(adapter.soft_prompt.num_bytes for adapter in self._resident.values()) - self._budget_bytes
+        newest = next(reversed(self._resident))
+        staying = {newest, *self._pinned.values()}
+        for digest in [digest for digest in self._resident if digest not in staying]:
+            if excess <= 0:
+                return
+            excess -= self._resident.pop(digest).soft_prompt.num_bytes
+
+    def _note_pin(self, record: NameRecord) -> None:
+        with self._lock:
+            if record.pinned:
+                self._pinned[record.name] = record.current
+            else:
+                self._pinned.pop(record.name, None)
+
+
+def _under_name(name: str, adapter: Adapter) -> Adapter:
+    """The same adapter under the name that was asked for: two names may have one content, which is in memory once."""
+    if adapter.manifest.name == name:
+        return adapter
+    return dataclasses.replace(adapter, manifest=adapter.manifest.model_copy(update={"name": name}))

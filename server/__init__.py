@@ -1,0 +1,1 @@
+"""Online: HTTP over text over the engine. Stands on `adapters`; never imports `training`."""

@@ -1,0 +1,60 @@
+"""What the API tells of an adapter: the store's record, its manifest, and whether it is in memory."""
+
+import logging
+
+from pydantic import ValidationError
+
+from adapters.errors import AdapterDamaged
+from adapters.manifest import MANIFEST_FILE, AdapterManifest
+from adapters.records import NameRecord
+from adapters.registry import AdapterRegistry
+from adapters.store import AdapterStore
+from server.protocol import AdapterRecord, AdapterVersion
+
+logger = logging.getLogger(__name__)
+
+
+def adapter_record(registry: AdapterRegistry, record: NameRecord) -> AdapterRecord:
+    """Describe the current version of a name. Reads the disk. Raises AdapterDamaged."""
+    store = registry.store
+    manifest = _read_manifest(store, record.current)
+    return AdapterRecord(
+        id=record.name,
+        digest=record.current,
+        created=record.created,
+        versions=[AdapterVersion(digest=version.digest, created=version.created) for version in record.versions],
+        aliases=[alias.name for alias in store.aliases() if alias.reference.name == record.name],
+        pinned=record.pinned,
+        resident=registry.is_resident(record.current),
+        kind=manifest.kind,
+        num_virtual_tokens=manifest.num_virtual_tokens,
+        hidden_size=manifest.hidden_size,
+        size=_size_of(store, record.current),
+        base=manifest.base.name if manifest.base else None,
+        training=manifest.training.model_dump(mode="json") if manifest.training else None,
+    )
+
+
+def adapter_records(registry: AdapterRegistry) -> list[AdapterRecord]:
+    """Describe every name of the store; one that is damaged, or removed meanwhile, is left out with a warning."""
+    records = []
+    for record in registry.store.names():
+        try:
+            records.append(adapter_record(registry, record))
+        except AdapterDamaged as error:
+            logger.warning("%r is left out of the list: %s", record.name, error)
+    return records
+
+
+def _read_manifest(store: AdapterStore, digest: str) -> AdapterManifest:
+    try:
+        return AdapterManifest.model_validate_json((store.path_of(digest) / MANIFEST_FILE).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise AdapterDamaged(f"the manifest of version {digest[:12]} cannot be read") from error
+
+
+def _size_of(store: AdapterStore, digest: str) -> int:
+    try:
+        return sum(file.stat().st_size for file in store.path_of(digest).iterdir())
+    except OSError as error:
+        raise AdapterDamaged(f"the files of version {digest[:12]} cannot be read") from error

@@ -1,0 +1,79 @@
+"""/v1/adapters: upload, describe, change and remove adapters while the server runs. Parses none of their files."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from adapters.files import AdapterFiles
+from adapters.naming import check_name
+from adapters.records import NameRecord
+from adapters.weights import Adapter, check_compatible, read_adapter
+from server.api.adapter_records import adapter_record, adapter_records
+from server.api.deps import CHANGE, CHAT, Parts, PartsDep
+from server.api.models import remove_adapter
+from server.api.uploads import read_upload
+from server.errors import BaseModelKept
+from server.protocol import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
+
+router = APIRouter()
+
+
+@router.get("/v1/adapters", dependencies=CHAT)
+def list_adapters(parts: PartsDep) -> AdapterList:
+    """Every adapter of the store, by name."""
+    return AdapterList(data=adapter_records(parts.registry))
+
+
+@router.get("/v1/adapters/{name}", dependencies=CHAT)
+def get_adapter(name: str, parts: PartsDep) -> AdapterRecord:
+    """One adapter, by name or alias."""
+    return adapter_record(parts.registry, parts.registry.store.record(name))
+
+
+@router.post("/v1/adapters", dependencies=CHANGE, status_code=201)
+async def upload_adapter(request: Request, response: Response, parts: PartsDep) -> AdapterRecord:
+    """Publish an adapter, live: when the answer comes, its name stands for it and its virtual tokens are computed."""
+    upload = await read_upload(request)
+    adapter = await asyncio.to_thread(_check, parts, upload.name, upload.files)
+    await parts.engine.prefill(adapter.soft_prompt)
+    await asyncio.to_thread(parts.registry.publish, upload.name, upload.files)
+    response.headers["location"] = f"/v1/adapters/{upload.name}"
+    return await asyncio.to_thread(get_adapter, upload.name, parts)
+
+
+@router.patch("/v1/adapters/{name}", dependencies=CHANGE)
+async def change_adapter(name: str, body: AdapterChange, parts: PartsDep) -> AdapterRecord:
+    """Roll back, pin and alias; a version that a name is rolled back to is computed before the answer."""
+    record = await asyncio.to_thread(_change, parts, name, body)
+    adapter = await asyncio.to_thread(parts.registry.get, record.name)
+    await parts.engine.prefill(adapter.soft_prompt)
+    return await asyncio.to_thread(adapter_record, parts.registry, record)
+
+
+@router.delete("/v1/adapters/{name}", dependencies=CHANGE)
+def delete_adapter(name: str, parts: PartsDep) -> DeletedAdapter:
+    """Remove an adapter or an alias; running requests finish with what they began with."""
+    remove_adapter(parts, name)
+    return DeletedAdapter(id=name)
+
+
+def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:
+    """Everything that can be wrong with an upload, before anything changes."""
+    check_name(name, base_name=parts.resolver.base_name)
+    adapter = read_adapter(name, files)
+    check_compatible(adapter.manifest, parts.registry.base)
+    return adapter
+
+
+def _change(parts: Parts, name: str, change: AdapterChange) -> NameRecord:
+    registry = parts.registry
+    if name == parts.resolver.base_name:
+        raise BaseModelKept(f"{name} is the base model, not an adapter")
+    target = registry.store.record(name).name
+    if change.rollback is not None:
+        registry.rollback(target, change.rollback if isinstance(change.rollback, str) else None)
+    if change.pinned is not None:
+        registry.pin(target, pinned=change.pinned)
+    if change.alias is not None:
+        registry.alias(change.alias, target)
+    return registry.store.record(target)

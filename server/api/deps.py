@@ -1,0 +1,56 @@
+"""What routes are given: one record of the app's parts, and the key checks as dependencies. Knows no route."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from adapters.registry import AdapterRegistry
+from server.api.auth import KeyRing
+from server.engine.async_engine import AsyncEngine
+from server.engine.errors import EngineStopping
+from server.text.completion import Completions
+from server.text.model_names import ModelResolver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one app, made by `create_app`; `started` is in seconds since the epoch."""
+
+    engine: AsyncEngine
+    registry: AdapterRegistry
+    resolver: ModelResolver
+    completions: Completions
+    keys: KeyRing
+    shutdown_grace_seconds: float
+    started: int
+
+
+def parts_of(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+PartsDep = Annotated[Parts, Depends(parts_of)]
+AuthorizationHeader = Annotated[str | None, Header()]
+
+
+def require_chat_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
+    """Refuse who may not chat."""
+    parts.keys.check_chat(authorization)
+
+
+def require_admin_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
+    """Refuse who may not change adapters."""
+    parts.keys.check_admin(authorization)
+
+
+def refuse_when_stopping(parts: PartsDep) -> None:
+    """Refuse new work while the server drains."""
+    if parts.engine.is_draining:
+        raise EngineStopping("the server is stopping")
+
+
+CHAT = [Depends(require_chat_key)]
+NEW_CHAT = [Depends(require_chat_key), Depends(refuse_when_stopping)]
+CHANGE = [Depends(require_admin_key), Depends(refuse_when_stopping)]

@@ -1,0 +1,55 @@
+"""GET and DELETE /v1/models: the base model and each adapter are models, as OpenAI clients see them."""
+
+from contextlib import suppress
+
+from fastapi import APIRouter
+
+from adapters.errors import AdapterNotFound
+from adapters.records import NameRecord
+from server.api.deps import CHANGE, CHAT, Parts, PartsDep
+from server.errors import BaseModelKept
+from server.protocol import DeletedModel, ModelCard, ModelList
+
+router = APIRouter()
+
+
+@router.get("/v1/models", dependencies=CHAT)
+def list_models(parts: PartsDep) -> ModelList:
+    """Everything that a request's `model` may say: the base, adapters and aliases."""
+    store = parts.registry.store
+    cards = [_adapter_card(parts, record.name, record, record.current) for record in store.names()]
+    for alias in store.aliases():
+        with suppress(AdapterNotFound):  # it was removed meanwhile
+            cards.append(_adapter_card(parts, alias.name, *store.lookup(alias.name)))
+    return ModelList(data=[_base_card(parts), *cards])
+
+
+@router.get("/v1/models/{model:path}", dependencies=CHAT)
+def get_model(model: str, parts: PartsDep) -> ModelCard:
+    """One model, by any name that a request may call it."""
+    found = parts.resolver.find(model)
+    return _base_card(parts) if found is None else _adapter_card(parts, model, *found)
+
+
+@router.delete("/v1/models/{model:path}", dependencies=CHANGE)
+def delete_model(model: str, parts: PartsDep) -> DeletedModel:
+    """Remove an adapter or an alias; running requests finish with what they began with."""
+    remove_adapter(parts, model)
+    return DeletedModel(id=model)
+
+
+def remove_adapter(parts: Parts, name: str) -> None:
+    """Remove a name from store and memory. Raises BaseModelKept, AdapterNotFound, AdapterInUse."""
+    if name == parts.resolver.base_name:
+        raise BaseModelKept(f"{name} is the base model, which cannot be removed")
+    parts.registry.remove(name)
+
+
+def _base_card(parts: Parts) -> ModelCard:
+    name = parts.resolver.base_name
+    return ModelCard(id=name, created=parts.started, root=name, parent=None)
+
+
+def _adapter_card(parts: Parts, model: str, record: NameRecord, digest: str) -> ModelCard:
+    created = next(version.created for version in record.versions if version.digest == digest)
+    return ModelCard(id=model, created=created, root=digest, parent=parts.resolver.base_name)

@@ -1,0 +1,72 @@
+"""The application: routes, middleware and error handlers around opened services. Knows no model and no socket."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from adapters.registry import AdapterRegistry
+from server.api import adapters, chat, health, models
+from server.api.auth import KeyRing
+from server.api.body_limit import BodyLimitMiddleware
+from server.api.deps import Parts
+from server.api.request_id import RequestIdMiddleware
+from server.config import Settings
+from server.engine.async_engine import AsyncEngine
+from server.engine.errors import EngineError
+from server.errors import install_error_handlers
+from server.services import Services
+from server.text.completion import Completions
+from server.text.model_names import ModelResolver
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(services: Services, settings: Settings) -> FastAPI:
+    """The app around services that it starts and stops with itself."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        services.engine.start()
+        try:
+            await _warm(services.engine, services.registry)
+            yield
+        finally:
+            await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
+
+    app = FastAPI(title="hotprompt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.parts = _parts(services, settings)
+    for router in (chat.router, models.router, adapters.router, health.router):
+        app.include_router(router)
+    install_error_handlers(app)
+    app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(RequestIdMiddleware)
+    return app
+
+
+def _parts(services: Services, settings: Settings) -> Parts:
+    resolver = ModelResolver(services.registry)
+    return Parts(
+        engine=services.engine,
+        registry=services.registry,
+        resolver=resolver,
+        completions=Completions(services.engine, resolver, services.base, stop_token_ids=services.stop_token_ids),
+        keys=KeyRing(
+            api_keys=(key.get_secret_value() for key in settings.api_keys),
+            admin_keys=(key.get_secret_value() for key in settings.admin_keys),
+        ),
+        shutdown_grace_seconds=settings.shutdown_grace_seconds,
+        started=int(time.time()),
+    )
+
+
+async def _warm(engine: AsyncEngine, registry: AdapterRegistry) -> None:
+    """Compute the virtual tokens of the pinned adapters; one that cannot be served is left out with a warning."""
+    for adapter in await asyncio.to_thread(registry.load_pinned):
+        try:
+            await engine.prefill(adapter.soft_prompt)
+        except EngineError as error:
+            logger.warning("the pinned adapter %r cannot be served: %s", adapter.manifest.name, error)

@@ -1,0 +1,155 @@
+"""Settings of `hotprompt serve`: flags, then HOTPROMPT_ environment variables, then defaults. Starts nothing."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from adapters.base_model import DeviceName, DtypeName
+from adapters.embedded_base import EMBEDDED_BASE_NAME
+from adapters.home import default_store
+
+ENV_PREFIX = "HOTPROMPT_"
+
+_SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", re.IGNORECASE)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+class SettingsError(Exception):
+    """Wrong settings: one line for each problem, naming the flag and its limit."""
+
+
+def parse_size(text: object) -> object:
+    """Bytes of a size such as `512MiB`, `2GiB`, `1.5GB` or a plain number of bytes; anything else is given back."""
+    if not isinstance(text, str):
+        return text
+    match = _SIZE_PATTERN.fullmatch(text.strip())
+    if match is None:
+        raise PydanticCustomError("size", "must be a size such as 512MiB, 2GiB or a number of bytes")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** _POWERS[unit.upper()])
+
+
+def _split_keys(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    keys = tuple(key.strip() for key in text.split(","))
+    if not all(keys):
+        raise PydanticCustomError("keys", "must be keys separated by single commas, none of them empty")
+    return keys
+
+
+def _only_none(quantization: str) -> str:
+    if quantization != "none":
+        raise PydanticCustomError("quantization", "is not available in this release; the only choice is none")
+    return quantization
+
+
+def _expand(path: Path) -> Path:
+    return path.expanduser()
+
+
+Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
+
+
+class Settings(BaseSettings):
+    """Everything that `hotprompt serve` can be told. Each field is a flag; keys come by environment only."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    base: str = Field(
+        default=EMBEDDED_BASE_NAME,
+        min_length=1,
+        max_length=4096,
+        description=f"Base model: {EMBEDDED_BASE_NAME} (embedded), a model directory, or a hub id (owner/name).",
+    )
+    store: Annotated[Path, AfterValidator(_expand)] = Field(
+        default_factory=default_store,
+        description="Directory of the adapter store. Default: store in HOTPROMPT_HOME.",
+    )
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255, description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port to listen on; 0 takes a free one.")
+    device: DeviceName = Field(
+        default="auto", description="Where the base model runs; auto is CUDA where there is one."
+    )
+    dtype: DtypeName = Field(
+        default="auto",
+        description="Number type of the weights; auto is bfloat16 where the device computes in it, else float32.",
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        ge=16,
+        le=1 << 24,
+        description="Most tokens of one request: virtual tokens, prompt and answer. "
+        "Default: the model's context, at most 4096.",
+    )
+    kv_cache_memory: Annotated[int | None, BeforeValidator(parse_size)] = Field(
+        default=None,
+        ge=1 << 20,
+        le=1 << 44,
+        description="Memory of the KV cache, as 512MiB or 2GiB. "
+        "Default: on the CPU 1GiB, or a quarter of the free memory if that is less; on CUDA half of the free memory.",
+    )
+    max_num_seqs: int = Field(default=64, ge=1, le=4096, description="Most requests computed in one batch.")
+    max_num_batched_tokens: int = Field(
+        default=512,
+        ge=1,
+        le=1 << 20,
+        description="Most tokens computed in one step; longer prompts are cut into chunks.",
+    )
+    quantization: Annotated[Literal["none", "int8"], AfterValidator(_only_none)] = Field(
+        default="none", description="Weights as they are (none); int8 is not available in this release."
+    )
+    shutdown_grace_seconds: float = Field(
+        default=30, ge=0, le=3600, description="Seconds that running requests get to finish after SIGTERM or Ctrl-C."
+    )
+    api_keys: Keys = Field(default=(), description="Keys for chat, comma-separated. Without any, chat is open.")
+    admin_keys: Keys = Field(
+        default=(),
+        description="Keys for changing adapters, comma-separated; they chat too. Without any key at all, all is open.",
+    )
+
+    @model_validator(mode="after")
+    def _batch_holds_every_sequence(self) -> Self:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise PydanticCustomError(
+                "batch",
+                "--max-num-batched-tokens ({tokens}) must be at least --max-num-seqs ({seqs}): "
+                "every running request computes a token in each step",
+                {"tokens": self.max_num_batched_tokens, "seqs": self.max_num_seqs},
+            )
+        return self
+
+
+def flag_of(field: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + field.replace("_", "-")
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from flags (None: not given), the environment and defaults.
+
+    Raises SettingsError with a line for each problem.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_line(problem, given) for problem in error.errors())) from None
+
+
+def _line(problem: ErrorDetails, given: Mapping[str, Any]) -> str:
+    if not problem["loc"]:
+        return problem["msg"]
+    field = str(problem["loc"][0])
+    if problem["type"] == "extra_forbidden":
+        return f"{flag_of(field)}: there is no such setting"
+    source = flag_of(field) if field in given else f"{ENV_PREFIX}{field.upper()} ({flag_of(field)})"
+    message = problem["msg"].removeprefix("Input ")
+    if field in ("api_keys", "admin_keys"):
+        return f"{ENV_PREFIX}{field.upper()}: {message}"
+    return f"{source} {str(problem['input'])[:80]}: {message}"

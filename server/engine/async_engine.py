@@ -1,0 +1,251 @@
+"""The engine behind a thread: coroutines on one side, `Engine.step()` on the other. Knows no text and no HTTP.
+
+The thread alone touches the engine. Commands reach it by a queue, between two steps; what a step made reaches the event
+loop that asked by one `call_soon_threadsafe` a step.
+"""
+
+import asyncio
+import itertools
+import logging
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+from collections.abc import Sequence as Tokens
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+
+from adapters.weights import SoftPrompt
+from server.engine.engine import Engine, SequenceOutput
+from server.engine.errors import EngineDead, EngineError, EngineStopping
+from server.engine.outputs import EngineStats, FinishReason, TokenDelta
+from server.engine.sampling_params import SamplingParams
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.05
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One request's tokens on their way to its reader; touched on the reader's event loop only.
+
+    Tokens that nobody has read yet pile up here, at most the request's max_tokens of them.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    pending: list[int] = field(default_factory=list)
+    num_cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    error: EngineError | None = None
+    is_finished: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def push(self, output: SequenceOutput) -> None:
+        if output.token_id is not None:
+            self.pending.append(output.token_id)
+        self.num_cached_tokens = output.num_cached_tokens
+        self.finish_reason = output.finish_reason
+        self.error = output.error
+        self.is_finished = output.is_finished
+        self.changed.set()
+
+    def fail(self, error: EngineError) -> None:
+        self.error = error
+        self.is_finished = True
+        self.changed.set()
+
+    async def next_delta(self) -> TokenDelta:
+        """Everything since the last delta, when there is something. Raises the request's error after its tokens."""
+        await self.changed.wait()
+        self.changed.clear()
+        if self.error is not None and not self.pending:
+            raise self.error
+        if self.error is not None:
+            self.changed.set()  # to be raised at the next call
+        token_ids, self.pending = tuple(self.pending), []
+        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Add:
+    request_id: int
+    prompt_ids: Tokens[int]
+    params: SamplingParams | None
+    soft_prompt: SoftPrompt | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Abort:
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+class AsyncEngine:
+    """One thread owns the engine; any number of coroutines, of any event loop, stream from it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._commands: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
+        self._streams: dict[int, _Stream] = {}
+        self._streams_lock = threading.Lock()
+        self._request_ids = itertools.count(1)
+        self._stats = engine.stats()
+        self._draining = False
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+
+    @property
+    def max_model_len(self) -> int:
+        return self._engine.config.max_model_len
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive() and self._fault is None
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
+
+    def stats(self) -> EngineStats:
+        """The load as it was after the last step."""
+        return self._stats
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def begin_drain(self) -> None:
+        """Take no new request from now on; those that are there go on."""
+        self._draining = True
+
+    async def stop(self, *, grace_seconds: float) -> None:
+        """Drain, for at most so many seconds, then end the thread; what is left then fails with EngineStopping."""
+        self.begin_drain()
+        deadline = asyncio.get_running_loop().time() + grace_seconds
+        while self._streams and self.is_alive and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+        self._commands.put(_Stop())
+        await asyncio.to_thread(self._thread.join)
+
+    async def generate(
+        self, prompt_ids: Tokens[int], params: SamplingParams, *, soft_prompt: SoftPrompt | None = None
+    ) -> AsyncGenerator[TokenDelta]:
+        """Stream a request's tokens; the last delta has the finish reason. Closing the generator aborts the request.
+
+        Raises PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping before the first delta; SequenceFailed,
+        EngineDead, EngineStopping at any time.
+        """
+        if self._draining:
+            raise EngineStopping("the server is shutting down and takes no new request")
+        async with aclosing(self._stream(prompt_ids, params, soft_prompt)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def prefill(self, soft_prompt: SoftPrompt) -> None:
+        """Compute the KV of an adapter's virtual tokens, and leave it in the prefix cache. Raises as `generate`."""
+        async with aclosing(self._stream((), None, soft_prompt)) as deltas:
+            async for _ in deltas:
+                pass
+
+    async def _stream(
+        self, prompt_ids: Tokens[int], params: SamplingParams | None, soft_prompt: SoftPrompt | None
+    ) -> AsyncGenerator[TokenDelta]:
+        self._engine.check_request(prompt_ids, params, soft_prompt)
+        request_id = next(self._request_ids)
+        stream = _Stream(asyncio.get_running_loop())
+        self._register(request_id, stream)
+        try:
+            self._commands.put(_Add(request_id, prompt_ids, params, soft_prompt))
+            while True:
+                delta = await stream.next_delta()
+                finished = stream.is_finished and not stream.pending and stream.error is None
+                if delta.token_ids or delta.finish_reason is not None:
+                    yield delta
+                if finished:
+                    return
+        finally:
+            with self._streams_lock:
+                self._streams.pop(request_id, None)
+            if not stream.is_finished:
+                self._commands.put(_Abort(request_id))
+
+    def _register(self, request_id: int, stream: _Stream) -> None:
+        with self._streams_lock:  # with the lock, a stream is either seen by a dying thread or sees that it is dead
+            if not self.is_alive:
+                raise EngineDead("the engine is not running")
+            self._streams[request_id] = stream
+
+    # -- the engine's thread ----------------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            self._loop()
+        except BaseException as fault:
+            logger.critical("the engine's thread ended by a fault", exc_info=True)
+            self._fault = fault
+        self._fail_all(
+            EngineDead("the engine ended by a fault") if self._fault else EngineStopping("the server is shutting down")
+        )
+
+    def _loop(self) -> None:
+        while self._apply_commands():
+            outputs = self._engine.step() if self._engine.has_work else []
+            self._stats = self._engine.stats()  # before the readers hear of the step
+            self._deliver(outputs)
+
+    def _apply_commands(self) -> bool:
+        """Apply what is queued, waiting for something when there is nothing else to do. False when told to stop."""
+        try:
+            command = self._commands.get(block=not self._engine.has_work)
+            while True:
+                if isinstance(command, _Stop):
+                    return False
+                self._apply(command)
+                command = self._commands.get_nowait()
+        except queue.Empty:
+            return True
+
+    def _apply(self, command: "_Add | _Abort") -> None:
+        if isinstance(command, _Abort):
+            self._engine.abort(command.request_id)
+            return
+        try:
+            self._engine.add_request(command.request_id, command.prompt_ids, command.params, command.soft_prompt)
+        except EngineError as error:
+            stream = self._streams.get(command.request_id)
+            if stream is not None:
+                _call_on(stream.loop, partial(stream.fail, error))
+
+    def _deliver(self, outputs: list[SequenceOutput]) -> None:
+        by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Stream, SequenceOutput]]] = defaultdict(list)
+        for output in outputs:
+            stream = self._streams.get(output.request_id)
+            if stream is not None:
+                by_loop[stream.loop].append((stream, output))
+        for loop, pairs in by_loop.items():
+            _call_on(loop, partial(_push_all, pairs))
+
+    def _fail_all(self, error: EngineError) -> None:
+        with self._streams_lock:
+            self._fault = self._fault or SystemExit()
+            streams = list(self._streams.values())
+        for stream in streams:
+            _call_on(stream.loop, partial(stream.fail, error))
+
+
+def _push_all(pairs: list[tuple[_Stream, SequenceOutput]]) -> None:
+    for stream, output in pairs:
+        stream.push(output)
+
+
+def _call_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(action)
+    except RuntimeError:  # the loop is closed: nobody reads any more
+        logger.debug("a reader's event loop has closed")

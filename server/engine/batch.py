@@ -1,0 +1,57 @@
+"""What one step computes, complete at birth. Knows no tensors."""
+
+from dataclasses import dataclass
+
+from server.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCopy:
+    """The first `num_rows` rows of block `source` are copied to block `target` before the step computes."""
+
+    source: int
+    target: int
+    num_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledSequence:
+    """The positions `[start, start + num_tokens)` of a sequence, to be computed in this step."""
+
+    sequence: Sequence
+    start: int
+    num_tokens: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.num_tokens
+
+    @property
+    def samples(self) -> bool:
+        """Whether the step reaches the sequence's last token, so that the next one can be chosen."""
+        return self.stop == self.sequence.num_tokens and self.sequence.params is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The sequences of one step, decoding ones first, and the block copies that go before it."""
+
+    items: tuple[ScheduledSequence, ...]
+    copies: tuple[BlockCopy, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(item.num_tokens for item in self.items)
+
+    def halves(self) -> "tuple[Batch, Batch]":
+        """Two batches that together compute the same; both copy, which changes nothing when done twice."""
+        middle = len(self.items) // 2
+        return Batch(self.items[:middle], self.copies), Batch(self.items[middle:], self.copies)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """By request id: the token chosen for each sequence that sampled, and the exception of each that failed."""
+
+    tokens: dict[int, int]
+    failures: dict[int, Exception]

@@ -1,0 +1,171 @@
+"""The synchronous engine: requests in, a step at a time, tokens out. Knows no threads, no text, no adapter names."""
+
+from collections.abc import Iterable
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass
+
+from adapters.weights import SoftPrompt
+from server.engine.batch import Batch, StepResult
+from server.engine.block_manager import BlockManager
+from server.engine.config import EngineConfig
+from server.engine.errors import PromptInvalid, PromptTooLong, SequenceFailed
+from server.engine.isolation import run_isolated
+from server.engine.model_runner import ModelRunner
+from server.engine.outputs import EngineStats, FinishReason
+from server.engine.sampling_params import SamplingParams
+from server.engine.scheduler import Scheduler
+from server.engine.sequence import Sequence, SequenceStatus, cache_seed
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOutput:
+    """What one step did to one sequence. Finished is ended (a reason), failed (an error) or prefilled (neither)."""
+
+    request_id: int
+    token_id: int | None
+    finish_reason: FinishReason | None
+    error: SequenceFailed | None
+    is_finished: bool
+    num_cached_tokens: int
+
+
+class Engine:
+    """Continuous batching over one model: requests join and leave between any two steps."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        scheduler: Scheduler,
+        block_manager: BlockManager,
+        config: EngineConfig,
+        *,
+        fingerprint: str,
+        vocab_size: int,
+    ) -> None:
+        self.config = config
+        self._runner = runner
+        self._scheduler = scheduler
+        self._block_manager = block_manager
+        self._fingerprint = fingerprint
+        self._vocab_size = vocab_size
+        self._sequences: dict[int, Sequence] = {}
+        self._soft_prompts: dict[int, SoftPrompt] = {}
+        self._num_accepted = self._num_finished = self._num_failed = self._num_aborted = 0
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work
+
+    def check_request(
+        self, prompt_ids: Tokens[int], params: SamplingParams | None, soft_prompt: SoftPrompt | None
+    ) -> None:
+        """Raise PromptInvalid or PromptTooLong for a request that `add_request` would refuse."""
+        num_virtual = soft_prompt.num_virtual_tokens if soft_prompt else 0
+        num_output = params.max_tokens if params else 0
+        total = num_virtual + len(prompt_ids) + num_output
+        if num_virtual + len(prompt_ids) == 0:
+            raise PromptInvalid("the prompt is empty")
+        if any(not 0 <= token < self._vocab_size for token in prompt_ids):
+            raise PromptInvalid(f"the prompt has token ids outside 0 to {self._vocab_size - 1}")
+        if total > self.config.max_model_len:
+            virtual = f"{num_virtual} virtual tokens + " if num_virtual else ""
+            raise PromptTooLong(
+                f"{virtual}{len(prompt_ids)} prompt tokens + {num_output} answer tokens are over the limit of "
+                f"{self.config.max_model_len} tokens"
+            )
+
+    def add_request(
+        self,
+        request_id: int,
+        prompt_ids: Tokens[int],
+        params: SamplingParams | None,
+        soft_prompt: SoftPrompt | None = None,
+    ) -> None:
+        """Queue a request; with params None, only compute its KV and leave it in the prefix cache.
+
+        Raises PromptInvalid, PromptTooLong, EngineOverloaded.
+        """
+        self.check_request(prompt_ids, params, soft_prompt)
+        sequence = Sequence.create(
+            request_id,
+            list(prompt_ids),
+            params,
+            cache_seed=cache_seed(self._fingerprint, soft_prompt.digest if soft_prompt else None),
+            num_virtual_tokens=soft_prompt.num_virtual_tokens if soft_prompt else 0,
+        )
+        self._scheduler.add(sequence)
+        self._sequences[request_id] = sequence
+        self._num_accepted += 1
+        if soft_prompt is not None:
+            self._soft_prompts[request_id] = soft_prompt
+
+    def abort(self, request_id: int) -> None:
+        """Take a request out of the batch and free its blocks. A request that has ended already is left alone."""
+        sequence = self._sequences.get(request_id)
+        if sequence is not None:
+            self._scheduler.remove(sequence)
+            self._forget(request_id)
+            self._num_aborted += 1
+
+    def step(self) -> list[SequenceOutput]:
+        """Compute one batch. Returns what changed; a sequence that fails is reported, its neighbours go on."""
+        batch = self._scheduler.schedule()
+        result = run_isolated(self._run, batch)
+        changed = self._scheduler.postprocess(batch, result)
+        return self._outputs(changed, result)
+
+    def stats(self) -> EngineStats:
+        """A snapshot of the load."""
+        return EngineStats(
+            num_running=self._scheduler.num_running,
+            num_waiting=self._scheduler.num_waiting,
+            num_free_blocks=self._block_manager.num_free_blocks,
+            num_blocks=self._block_manager.num_blocks,
+            num_accepted=self._num_accepted,
+            num_finished=self._num_finished,
+            num_failed=self._num_failed,
+            num_aborted=self._num_aborted,
+            num_preemptions=self._scheduler.num_preemptions,
+        )
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless scheduler, block manager and the request tables agree."""
+        self._scheduler.check_integrity()
+        assert len(self._sequences) == self._scheduler.num_running + self._scheduler.num_waiting, "a request is lost"
+        assert self._soft_prompts.keys() <= self._sequences.keys(), "a soft prompt outlives its request"
+
+    def _run(self, batch: Batch) -> StepResult:
+        return self._runner.run(batch, self._soft_prompts)
+
+    def _outputs(self, changed: Iterable[Sequence], result: StepResult) -> list[SequenceOutput]:
+        outputs = []
+        for sequence in changed:
+            request_id = sequence.request_id
+            is_finished = sequence.status is SequenceStatus.FINISHED
+            stopped = sequence.finish_reason is FinishReason.STOP
+            outputs.append(
+                SequenceOutput(
+                    request_id=request_id,
+                    token_id=None if stopped else result.tokens.get(request_id),
+                    finish_reason=sequence.finish_reason,
+                    error=_failure(result.failures.get(request_id)),
+                    is_finished=is_finished,
+                    num_cached_tokens=sequence.num_cached_tokens,
+                )
+            )
+            if is_finished:
+                self._forget(request_id)
+                self._num_failed += request_id in result.failures
+                self._num_finished += request_id not in result.failures
+        return outputs
+
+    def _forget(self, request_id: int) -> None:
+        del self._sequences[request_id]
+        self._soft_prompts.pop(request_id, None)
+
+
+def _failure(error: Exception | None) -> SequenceFailed | None:
+    """What a client may hear of a failure; the cause is in the log, where its text cannot leak."""
+    if error is None or isinstance(error, SequenceFailed):
+        return error
+    return SequenceFailed("the engine could not compute this request")

@@ -1,0 +1,48 @@
+"""What the engine refuses or fails at. Knows no HTTP: status codes are chosen in `server.errors`.
+
+EngineError
+├── CacheTooSmall      the KV cache cannot hold one sequence of the longest length
+├── PromptInvalid      the prompt is empty, or has ids that the model does not know
+├── PromptTooLong      prompt, virtual tokens and answer do not fit into the model's context or the KV cache
+├── EngineOverloaded   the queue is full; come back later
+├── EngineStopping     the engine is draining and takes no new request
+├── SequenceFailed     this one sequence could not be computed; its neighbours are unharmed
+├── EngineDead         the engine's thread ended by a fault
+└── ModelUnsupported   the start-up self-check found that this model cannot be served exactly
+"""
+
+
+class EngineError(Exception):
+    """Anything that the engine refuses or fails at."""
+
+
+class CacheTooSmall(EngineError):
+    """The KV cache cannot hold one sequence of the longest length."""
+
+
+class PromptInvalid(EngineError):
+    """The prompt is empty, or has ids that the model does not know."""
+
+
+class PromptTooLong(EngineError):
+    """Prompt, virtual tokens and answer do not fit into the model's context or the KV cache."""
+
+
+class EngineOverloaded(EngineError):
+    """The queue is full."""
+
+
+class EngineStopping(EngineError):
+    """The engine is draining and takes no new request."""
+
+
+class SequenceFailed(EngineError):
+    """This one sequence could not be computed; its neighbours are unharmed."""
+
+
+class EngineDead(EngineError):
+    """The engine's thread ended by a fault; nothing can be generated any more."""
+
+
+class ModelUnsupported(EngineError):
+    """The start-up self-check found that this model cannot be served exactly."""

@@ -1,0 +1,57 @@
+"""The tensors behind the blocks: for every layer, keys and values by slot. Knows no sequences."""
+
+from dataclasses import dataclass
+
+import torch
+
+from server.engine.batch import BlockCopy
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one attention layer stores for a token: `num_kv_heads` keys of `key_dim` and values of `value_dim`."""
+
+    num_kv_heads: int
+    key_dim: int
+    value_dim: int
+
+    @property
+    def num_elements(self) -> int:
+        return self.num_kv_heads * (self.key_dim + self.value_dim)
+
+
+class KVCache:
+    """Slot `block * block_size + offset` holds the KV of one token, in every layer."""
+
+    def __init__(
+        self,
+        layers: dict[int, LayerShape],
+        *,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.block_size = block_size
+        num_slots = num_blocks * block_size
+        self.keys = {  # by layer index: [num_slots, num_kv_heads, key_dim]
+            index: torch.zeros(num_slots, shape.num_kv_heads, shape.key_dim, dtype=dtype, device=device)
+            for index, shape in layers.items()
+        }
+        self.values = {  # by layer index: [num_slots, num_kv_heads, value_dim]
+            index: torch.zeros(num_slots, shape.num_kv_heads, shape.value_dim, dtype=dtype, device=device)
+            for index, shape in layers.items()
+        }
+
+    @staticmethod
+    def bytes_per_block(layers: dict[int, LayerShape], *, block_size: int, dtype: torch.dtype) -> int:
+        """Memory of one block over all layers."""
+        return sum(shape.num_elements for shape in layers.values()) * block_size * dtype.itemsize
+
+    def copy(self, copies: tuple[BlockCopy, ...]) -> None:
+        """Copy the first rows of blocks to other blocks, in every layer."""
+        for copy in copies:
+            source, target = copy.source * self.block_size, copy.target * self.block_size
+            for tensors in (self.keys, self.values):
+                for tensor in tensors.values():
+                    tensor[target : target + copy.num_rows] = tensor[source : source + copy.num_rows]

@@ -1,0 +1,41 @@
+"""What comes out of the engine: token ids as they are made, why a sequence ended, and a snapshot of the load."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended by itself. An aborted or failed one has no reason: its consumer left, or gets an error."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """Tokens made since the last delta; the last delta of a sequence has a finish reason, and may have no tokens.
+
+    `num_cached_tokens` counts the prompt tokens (virtual ones not included) whose KV was reused from the cache.
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
+    num_cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot of the engine: sequences and KV blocks now, and ended sequences since the start.
+
+    At any moment accepted == finished + failed + aborted + running + waiting.
+    """
+
+    num_running: int
+    num_waiting: int
+    num_free_blocks: int
+    num_blocks: int
+    num_accepted: int
+    num_finished: int
+    num_failed: int
+    num_aborted: int
+    num_preemptions: int

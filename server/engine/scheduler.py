@@ -1,0 +1,154 @@
+"""Which sequences compute how many tokens in the next step. Knows no tensors and no model.
+
+Sequences join and leave the batch at every step. Decoding ones go first, a token each; what is left of the token budget
+goes to prompts, oldest first, in chunks. When no block is free, the youngest running sequence gives its blocks back and
+waits again; it is computed anew from its tokens.
+"""
+
+from collections import deque
+
+from server.engine.batch import Batch, BlockCopy, ScheduledSequence, StepResult
+from server.engine.block_manager import BlockManager
+from server.engine.config import EngineConfig
+from server.engine.errors import EngineOverloaded
+from server.engine.outputs import FinishReason
+from server.engine.sequence import Sequence, SequenceStatus
+
+
+class Scheduler:
+    """Holds the waiting and the running sequences."""
+
+    def __init__(self, config: EngineConfig, block_manager: BlockManager) -> None:
+        self._config = config
+        self._block_manager = block_manager
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []  # oldest admission first
+        self.num_preemptions = 0
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._waiting or self._running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence. Raises EngineOverloaded when the queue is full."""
+        if len(self._waiting) >= self._config.max_num_waiting:
+            raise EngineOverloaded(f"{len(self._waiting)} requests are waiting already; try again later")
+        self._waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is, and give its blocks back."""
+        if sequence.status is SequenceStatus.RUNNING:
+            self._running.remove(sequence)
+            self._block_manager.free(sequence)
+        elif sequence.status is SequenceStatus.WAITING:
+            self._waiting.remove(sequence)
+        sequence.status = SequenceStatus.FINISHED
+
+    def schedule(self) -> Batch:
+        """The next step. It is never empty while there is work."""
+        items = self._schedule_decodes()
+        budget = self._config.max_num_batched_tokens - len(items)
+        items += self._schedule_prefills(budget)
+        copies: list[BlockCopy] = []
+        budget = self._config.max_num_batched_tokens - sum(item.num_tokens for item in items)
+        while budget > 0 and (admitted := self._admit_next()) is not None:
+            copies += admitted
+            items += [item := _next_tokens(self._running[-1], budget)]
+            budget -= item.num_tokens
+        return Batch(tuple(items), tuple(copies))
+
+    def postprocess(self, batch: Batch, result: StepResult) -> list[Sequence]:
+        """Enter what a step did: KV committed, tokens appended, ended sequences removed.
+
+        Returns the sequences that got a token, ended or failed. A failed one has no finish reason.
+        """
+        self._block_manager.release_copy_sources()
+        changed: list[Sequence] = []
+        for item in batch.items:
+            sequence = item.sequence
+            if sequence.request_id in result.failures:
+                self.remove(sequence)
+                changed.append(sequence)
+                continue
+            sequence.num_computed_tokens = item.stop
+            self._block_manager.commit(sequence, computed_before=item.start)
+            token = result.tokens.get(sequence.request_id)
+            if token is not None:
+                self._append(sequence, token)
+                changed.append(sequence)
+            elif sequence.params is None and sequence.num_uncomputed_tokens == 0:
+                self.remove(sequence)
+                changed.append(sequence)
+        return changed
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless the queues and the block manager's books agree."""
+        assert all(sequence.status is SequenceStatus.WAITING for sequence in self._waiting), "not waiting in the queue"
+        assert all(sequence.status is SequenceStatus.RUNNING for sequence in self._running), "not running in the batch"
+        assert not any(sequence.block_table for sequence in self._waiting), "a waiting sequence holds blocks"
+        self._block_manager.check_integrity(self._running)
+
+    # -- private ----------------------------------------------------------------------------------------------------
+
+    def _schedule_decodes(self) -> list[ScheduledSequence]:
+        items = []
+        for sequence in [sequence for sequence in self._running if sequence.is_decoding]:
+            while sequence.status is SequenceStatus.RUNNING and not self._block_manager.extend(sequence):
+                self._preempt_youngest()
+            if sequence.status is SequenceStatus.RUNNING:
+                items.append(ScheduledSequence(sequence, sequence.num_computed_tokens, 1))
+        return items
+
+    def _schedule_prefills(self, budget: int) -> list[ScheduledSequence]:
+        items: list[ScheduledSequence] = []
+        for sequence in self._running:
+            if budget > 0 and not sequence.is_decoding:
+                items.append(item := _next_tokens(sequence, budget))
+                budget -= item.num_tokens
+        return items
+
+    def _admit_next(self) -> list[BlockCopy] | None:
+        """Move the next waiting sequence into the batch; None when there is none, or no room for it."""
+        if not self._waiting or len(self._running) >= self._config.max_num_seqs:
+            return None
+        sequence = self._waiting[0]
+        copies = self._block_manager.admit(sequence)
+        if copies is None:
+            return None
+        if sequence.num_output_tokens == 0:
+            sequence.num_cached_tokens = max(0, sequence.num_computed_tokens - sequence.num_virtual_tokens)
+        self._waiting.popleft()
+        self._running.append(sequence)
+        sequence.status = SequenceStatus.RUNNING
+        return copies
+
+    def _preempt_youngest(self) -> None:
+        sequence = self._running.pop()
+        self._block_manager.free(sequence)
+        sequence.status = SequenceStatus.WAITING
+        self._waiting.appendleft(sequence)
+        self.num_preemptions += 1
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        params = sequence.params
+        assert params is not None, "a sequence without sampling params does not sample"
+        if token in params.stop_token_ids:
+            sequence.finish_reason = FinishReason.STOP
+        else:
+            sequence.append(token)
+            if sequence.num_output_tokens >= params.max_tokens:
+                sequence.finish_reason = FinishReason.LENGTH
+        if sequence.finish_reason is not None:
+            self.remove(sequence)
+
+
+def _next_tokens(sequence: Sequence, budget: int) -> ScheduledSequence:
+    return ScheduledSequence(sequence, sequence.num_computed_tokens, min(sequence.num_uncomputed_tokens, budget))

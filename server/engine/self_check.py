@@ -1,0 +1,75 @@
+"""The start-up self-check: packed and paged against the stock model, one prompt at a time. Knows no requests.
+
+A model whose family does something that our attention does not know (another bias, state kept elsewhere) differs here
+and is refused, rather than served wrong.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from server.engine.batch import Batch, ScheduledSequence
+from server.engine.block_manager import BlockManager
+from server.engine.errors import ModelUnsupported
+from server.engine.model_runner import ModelRunner
+from server.engine.sampling_params import SamplingParams
+from server.engine.sequence import Sequence
+
+_LENGTHS = (3, 8, 19)
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+"""Largest difference allowed, in standard deviations of the stock model's logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class StockAnswer:
+    """A prompt of token ids, and the stock model's logits `[vocab_size]` after it, float32 on the CPU."""
+
+    token_ids: list[int]
+    logits: torch.Tensor
+
+
+def ask_stock_model(model: PreTrainedModel) -> list[StockAnswer]:
+    """The model's own answers to short fixed prompts, before its attention is replaced."""
+    vocab_size = model.config.get_text_config().vocab_size
+    generator = torch.Generator().manual_seed(0)
+    answers = []
+    for length in _LENGTHS:
+        token_ids = torch.randint(0, vocab_size, (1, length), generator=generator)
+        with torch.inference_mode():
+            logits = model(input_ids=token_ids.to(model.device), use_cache=False).logits[0, -1]
+        answers.append(StockAnswer(token_ids[0].tolist(), logits.float().cpu()))
+    return answers
+
+
+def check_against_stock(runner: ModelRunner, answers: list[StockAnswer], *, block_size: int, num_blocks: int) -> None:
+    """Compute the same prompts packed: a chunk of each, then the rest, so that cached keys are read too.
+
+    Uses the cache's first blocks, and keeps nothing there. Raises ModelUnsupported when an answer differs.
+    """
+    blocks = BlockManager(num_blocks, block_size)
+    sequences = [_admitted(i, answer.token_ids, blocks) for i, answer in enumerate(answers)]
+    first = [ScheduledSequence(sequence, 0, 2 + i) for i, sequence in enumerate(sequences)]
+    rest = [ScheduledSequence(item.sequence, item.stop, item.sequence.num_tokens - item.stop) for item in first]
+    with torch.inference_mode():
+        runner.logits(Batch(tuple(first), ()), {})
+        logits = runner.logits(Batch(tuple(rest), ()), {}).float().cpu()
+    for answer, packed in zip(answers, logits, strict=True):
+        difference = float((packed - answer.logits).abs().max() / answer.logits.std())
+        if not difference <= _tolerance(runner):
+            raise ModelUnsupported(
+                f"models of type {runner.model_type} are not computed exactly by the packed engine: after "
+                f"{len(answer.token_ids)} tokens their logits differ by {difference:.3g} standard deviations "
+                f"(limit {_tolerance(runner)})"
+            )
+
+
+def _admitted(request_id: int, token_ids: list[int], blocks: BlockManager) -> Sequence:
+    sequence = Sequence.create(request_id, token_ids, SamplingParams(max_tokens=1), cache_seed=b"self-check")
+    if blocks.admit(sequence) is None:
+        raise ModelUnsupported("the KV cache is too small for the start-up self-check; raise --kv-cache-memory")
+    return sequence
+
+
+def _tolerance(runner: ModelRunner) -> float:
+    return _TOLERANCE[runner.dtype]

@@ -1,0 +1,102 @@
+"""One request on its way through the engine, and every length derived from it. Knows no tensors and no cache."""
+
+import hashlib
+from array import array
+from dataclasses import dataclass, field
+from enum import Enum
+
+from server.engine.outputs import FinishReason
+from server.engine.sampling_params import SamplingParams
+
+
+class SequenceStatus(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Token ids with what is known of their KV.
+
+    `token_ids` is `[-1, …, -n]` for the n virtual tokens, then the prompt, then the answer so far. Half-open intervals
+    of positions: `[0, num_virtual_tokens)` is virtual, up to `num_prompt_tokens` given, up to `num_tokens` made; and
+    `[0, num_computed_tokens)` has its KV in the blocks of `block_table`.
+    """
+
+    request_id: int
+    token_ids: list[int]
+    num_virtual_tokens: int
+    num_prompt_tokens: int
+    cache_seed: bytes
+    params: SamplingParams | None
+    """None for a sequence that only leaves its KV in the prefix cache."""
+    status: SequenceStatus = SequenceStatus.WAITING
+    finish_reason: FinishReason | None = None
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    """Real prompt tokens whose KV was found in the cache when the sequence was first admitted."""
+    block_table: list[int] = field(default_factory=list)
+    block_keys: list[bytes] = field(default_factory=list)
+    """Keys of the full blocks from the start, as far as they were asked for; see `block_key`."""
+
+    @classmethod
+    def create(
+        cls,
+        request_id: int,
+        prompt_ids: "list[int] | tuple[int, ...]",
+        params: SamplingParams | None,
+        *,
+        cache_seed: bytes,
+        num_virtual_tokens: int = 0,
+    ) -> "Sequence":
+        """A waiting sequence. `cache_seed` names the model and the adapter that its KV belongs to."""
+        token_ids = [-i for i in range(1, num_virtual_tokens + 1)] + list(prompt_ids)
+        return cls(request_id, token_ids, num_virtual_tokens, len(token_ids), cache_seed, params)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return self.num_tokens - self.num_prompt_tokens
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        return self.num_tokens - self.num_computed_tokens
+
+    @property
+    def is_decoding(self) -> bool:
+        """Whether all but the newest token have their KV."""
+        return self.num_uncomputed_tokens == 1 and self.num_output_tokens > 0
+
+    def append(self, token_id: int) -> None:
+        self.token_ids.append(token_id)
+
+    def block_key(self, index: int, block_size: int) -> bytes:
+        """The prefix-cache key of full block `index`: a hash chain over the seed and all tokens up to its end."""
+        while len(self.block_keys) <= index:
+            start = len(self.block_keys) * block_size
+            parent = self.block_keys[-1] if self.block_keys else self.cache_seed
+            self.block_keys.append(chain_key(parent, self.token_ids[start : start + block_size]))
+        return self.block_keys[index]
+
+    def virtual_tail_key(self, block_size: int) -> bytes | None:
+        """The key of the virtual tokens in the block that they only begin, or None when they end at a block's edge."""
+        full, tail = divmod(self.num_virtual_tokens, block_size)
+        if tail == 0:
+            return None
+        parent = self.block_key(full - 1, block_size) if full else self.cache_seed
+        return chain_key(parent, self.token_ids[full * block_size : self.num_virtual_tokens])
+
+
+def chain_key(parent: bytes, token_ids: list[int]) -> bytes:
+    """16 bytes that stand for `token_ids` after everything that `parent` stands for."""
+    return hashlib.blake2b(parent + array("q", token_ids).tobytes(), digest_size=16).digest()
+
+
+def cache_seed(model_fingerprint: str, adapter_digest: str | None) -> bytes:
+    """The start of the hash chain: KV is shared only under the same model and the same adapter content."""
+    tagged = f"model:{model_fingerprint}\nadapter:{adapter_digest or ''}\n"
+    return hashlib.blake2b(tagged.encode(), digest_size=16).digest()

@@ -1,0 +1,193 @@
+"""The one table from exception to HTTP status and OpenAI error body, and the handlers that use it. Knows no route."""
+
+import errno
+import logging
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from adapters.errors import (
+    AdapterDamaged,
+    AdapterError,
+    AdapterIncompatible,
+    AdapterInUse,
+    AdapterInvalid,
+    AdapterNameInvalid,
+    AdapterNotFound,
+    AdapterTooLarge,
+    AdapterUnsupported,
+    ChatFormatError,
+    StoreFailure,
+)
+from server.engine.errors import (
+    EngineDead,
+    EngineError,
+    EngineOverloaded,
+    EngineStopping,
+    PromptInvalid,
+    PromptTooLong,
+    SequenceFailed,
+)
+from server.protocol import ErrorBody, ErrorResponse
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID_HEADER = "x-request-id"
+RETRY_AFTER_SECONDS = 1
+
+
+class RequestRefused(Exception):
+    """A request that the API itself refuses, before it reaches the engine or the store."""
+
+
+class ApiKeyInvalid(RequestRefused):
+    """No key, or one that this server does not know."""
+
+
+class AdminKeyRequired(RequestRefused):
+    """A good key for chat, used where adapters are changed."""
+
+
+class UploadInvalid(RequestRefused):
+    """The parts of an upload are not what they should be."""
+
+
+class BaseModelKept(RequestRefused):
+    """The base model is not an adapter: it can be neither removed nor changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How an exception is told to a client. Without a fixed message, the exception's own text is told."""
+
+    status: int
+    type: str
+    code: str
+    message: str | None = None
+    param: str | None = None
+    retry: bool = False
+
+
+_INVALID = "invalid_request_error"
+_SERVER = "server_error"
+_UNEXPECTED = Wording(500, _SERVER, "internal_error", "The server failed on this request; its log says why.")
+
+# The first entry that the exception is an instance of counts: special ones stand before general ones.
+_TABLE: tuple[tuple[type[Exception], Wording], ...] = (
+    (ApiKeyInvalid, Wording(401, "authentication_error", "invalid_api_key")),
+    (AdminKeyRequired, Wording(403, "permission_error", "admin_key_required")),
+    (UploadInvalid, Wording(400, _INVALID, "upload_invalid")),
+    (BaseModelKept, Wording(400, _INVALID, "base_model_kept", param="model")),
+    (AdapterNotFound, Wording(404, _INVALID, "model_not_found", param="model")),
+    (AdapterNameInvalid, Wording(400, _INVALID, "adapter_name_invalid", param="name")),
+    (AdapterTooLarge, Wording(413, _INVALID, "adapter_too_large")),
+    (AdapterUnsupported, Wording(400, _INVALID, "adapter_unsupported")),
+    (AdapterInvalid, Wording(400, _INVALID, "adapter_invalid")),
+    (AdapterIncompatible, Wording(400, _INVALID, "adapter_incompatible")),
+    (AdapterInUse, Wording(409, _INVALID, "adapter_in_use", param="name")),
+    (
+        AdapterDamaged,
+        Wording(500, _SERVER, "adapter_damaged", "This adapter's files in the store are damaged; publish it again."),
+    ),
+    (StoreFailure, Wording(500, _SERVER, "store_failure")),
+    (ChatFormatError, Wording(400, _INVALID, "messages_refused", param="messages")),
+    (PromptInvalid, Wording(400, _INVALID, "prompt_invalid", param="messages")),
+    (PromptTooLong, Wording(400, _INVALID, "context_length_exceeded", param="messages")),
+    (EngineOverloaded, Wording(503, _SERVER, "engine_overloaded", "The queue is full; try again.", retry=True)),
+    (EngineStopping, Wording(503, _SERVER, "server_stopping", "The server is stopping; try again.", retry=True)),
+    (SequenceFailed, Wording(500, _SERVER, "sequence_failed", "This request could not be computed.")),
+    (EngineDead, Wording(500, _SERVER, "engine_dead", "The engine has failed; the server must be restarted.")),
+)
+_STORE_FULL = Wording(507, _SERVER, "store_full", "The disk of the adapter store is full.")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_HTTP_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def wording_of(error: Exception) -> Wording:
+    """The table's entry for an exception; an unknown one is an internal error with a fixed text."""
+    if isinstance(error, StoreFailure) and isinstance(error.__cause__, OSError) and error.__cause__.errno in _FULL:
+        return _STORE_FULL
+    return next((wording for kind, wording in _TABLE if isinstance(error, kind)), _UNEXPECTED)
+
+
+def error_body(error: Exception) -> ErrorResponse:
+    """The JSON body that tells a client of an exception, in an answer or inside a started stream."""
+    wording = wording_of(error)
+    param = error.field if isinstance(error, AdapterInvalid) else wording.param
+    message = wording.message or str(error)
+    return ErrorResponse(error=ErrorBody(message=message, type=wording.type, param=param, code=wording.code))
+
+
+def log_failure(error: Exception) -> None:
+    """Log what is our own fault, with its traceback; what a client did wrong is not logged."""
+    if wording_of(error).status == 500:
+        logger.error("a request failed: %s", type(error).__name__, exc_info=error)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every exception of the floors below, and FastAPI's own, in the OpenAI error shape."""
+    for kind in (RequestRefused, AdapterError, ChatFormatError, EngineError):
+        app.add_exception_handler(kind, _on_known)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_known(_: Request, error: Exception) -> Response:
+    log_failure(error)
+    wording = wording_of(error)
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if wording.retry else {}
+    if wording.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(error_body(error).model_dump(), wording.status, headers)
+
+
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    """Nobody hears this answer; the status is the one that proxies log for a client that hung up."""
+    return Response(status_code=499)
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    first = problems[0]
+    if first["type"] == "extra_forbidden":
+        first = {**first, "msg": "this field is not known here, and no field is accepted and ignored"}
+    param = ".".join(str(part) for part in first["loc"][1:]) or None
+    message = f"{param}: {first['msg']}" if param else str(first["msg"])
+    if first["type"] == "json_invalid":
+        param, message = None, f"the body is not valid JSON: {first['ctx']['error']} (at character {first['loc'][-1]})"
+    if len(problems) > 1:
+        message += f" (and {len(problems) - 1} more problems)"
+    body = ErrorBody(message=message, type=_INVALID, param=param, code="invalid_value")
+    return JSONResponse(ErrorResponse(error=body).model_dump(), 400)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = error.detail
+    if error.status_code in (404, 405):
+        message = f"{error.detail}: {request.method} {request.scope['path'][:256]}"
+    code = _HTTP_CODES.get(error.status_code)
+    body = ErrorBody(message=message, type=_INVALID, param=None, code=code)
+    return JSONResponse(ErrorResponse(error=body).model_dump(), error.status_code, error.headers)
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    """Starlette logs the traceback: it raises the exception again after this answer."""
+    # This handler stands outside every middleware, so the request's id is put on by hand.
+    request_id = getattr(request.state, "request_id", None)
+    headers = {REQUEST_ID_HEADER: request_id} if request_id else None
+    return JSONResponse(error_body(error).model_dump(), 500, headers)

@@ -1,0 +1,114 @@
+"""`hotprompt serve`: the socket, the services, the app, and uvicorn with an orderly end. Knows no route."""
+
+import logging
+import socket
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from adapters.errors import BaseModelError, StoreFailure
+from server.app import create_app
+from server.config import Settings
+from server.engine.async_engine import AsyncEngine
+from server.engine.errors import CacheTooSmall, ModelUnsupported
+from server.services import build_services
+
+MAX_HEADER_BYTES = 64 * 1024
+FLUSH_SECONDS = 5
+"""What connections get to take their last bytes, after the engine has stopped."""
+
+logger = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The server cannot start; the message is one line and names the flag to change."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C, then let running requests finish, and return.
+
+    The port is taken before the model is loaded. Raises SettingsError and StartError.
+    """
+    listener = open_listener(settings.host, settings.port)
+    with listener:
+        try:
+            services = build_services(settings)
+        except (BaseModelError, StoreFailure, ModelUnsupported, CacheTooSmall) as error:
+            raise StartError(str(error)) from error
+        app = create_app(services, settings)
+        server = DrainingServer(uvicorn_config(app), services.engine, grace_seconds=settings.shutdown_grace_seconds)
+        server.run(sockets=[listener])
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """A bound TCP socket. Raises StartError when the address is in use or is not this machine's."""
+    listener: socket.socket | None = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        return listener
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        flag = f"--host {host}" if isinstance(error, socket.gaierror) else f"--port {port} (--host {host})"
+        raise StartError(f"{flag}: {error.strerror}") from error
+
+
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    """How uvicorn runs the app. h11 and not httptools: only it bounds the size of a request's headers."""
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=FLUSH_SECONDS,
+    )
+
+
+class DrainingServer(uvicorn.Server):
+    """A uvicorn that, told to end, goes on answering while the requests that run now finish.
+
+    In that time `/ready` and new requests get 503 from the draining engine. When nothing runs any more, or the grace
+    period is over, or a second signal comes, the engine stops (what is left hears so) and the server ends. Signals are
+    not raised again afterwards, so that an orderly end is exit code 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, engine: AsyncEngine, *, grace_seconds: float) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._grace_seconds = grace_seconds
+        self._signals = 0
+        self._deadline: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Only count: a signal may come in the middle of anything, so the loop's next tick acts on it."""
+        self._signals += 1
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; True ends the server."""
+        ends = await super().on_tick(counter)
+        if self._signals == 0:
+            return ends
+        if self._deadline is None:
+            logger.info("stopping: running requests get %g s to finish", self._grace_seconds)
+            self._engine.begin_drain()
+            self._deadline = time.monotonic() + self._grace_seconds
+        if self.server_state.tasks and self._signals == 1 and time.monotonic() < self._deadline:
+            return ends
+        await self._engine.stop(grace_seconds=0)
+        self.should_exit = True
+        return True

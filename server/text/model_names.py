@@ -1,0 +1,50 @@
+"""ModelResolver: what the `model` field of a request stands for. Knows no HTTP and no engine."""
+
+from adapters.errors import AdapterNameInvalid, AdapterNotFound
+from adapters.records import NameRecord
+from adapters.registry import AdapterRegistry
+from adapters.weights import Adapter
+
+
+class ModelResolver:
+    """Reads `model` as the base's name, an adapter's name or alias, `name@digest-prefix`, or `base:name`.
+
+    A name that is unknown or not even legal raises AdapterNotFound: the base never answers in an adapter's place.
+    """
+
+    def __init__(self, registry: AdapterRegistry) -> None:
+        self._registry = registry
+
+    @property
+    def base_name(self) -> str:
+        return self._registry.base.name
+
+    def load(self, model: str) -> Adapter | None:
+        """The adapter that `model` stands for now, read into memory; None for the base model alone.
+
+        Reads the disk. Raises AdapterNotFound, AdapterIncompatible, StoreFailure.
+        """
+        if model == self.base_name:
+            return None
+        try:
+            return self._registry.get(self._reference(model))
+        except AdapterNameInvalid:
+            raise self._not_found(model) from None
+
+    def find(self, model: str) -> tuple[NameRecord, str] | None:
+        """The record of the adapter that `model` stands for, and the digest it means; None for the base model.
+
+        Reads the disk. Raises AdapterNotFound, StoreFailure.
+        """
+        if model == self.base_name:
+            return None
+        try:
+            return self._registry.store.lookup(self._reference(model))
+        except AdapterNameInvalid:
+            raise self._not_found(model) from None
+
+    def _reference(self, model: str) -> str:
+        return model.removeprefix(f"{self.base_name}:")
+
+    def _not_found(self, model: str) -> AdapterNotFound:
+        return AdapterNotFound(f"the model {model[:128]!r} does not exist (GET /v1/models lists what is served)")

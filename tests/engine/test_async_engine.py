@@ -1,0 +1,145 @@
+"""The engine behind its thread: streams, aborts, draining, death."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from server.engine.async_engine import AsyncEngine
+from server.engine.errors import EngineDead, EngineOverloaded, EngineStopping, PromptTooLong, SequenceFailed
+from server.engine.outputs import FinishReason
+from server.engine.sampling_params import SamplingParams
+from tests.engine.build import engine_of, greedy, run_to_end, soft_prompt_in
+from tests.engine.test_engine import _poison
+from tests.tiny import save_tiny_adapter, tiny_model
+
+ENDLESS = SamplingParams(max_tokens=700, temperature=0)
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[AsyncEngine]:
+    engine = AsyncEngine(engine_of(tiny_model("llama")))
+    engine.start()
+    yield engine
+    if engine.is_alive:
+        await engine.stop(grace_seconds=0)
+
+
+async def _collect(
+    engine: AsyncEngine, prompt: list[int], params: SamplingParams
+) -> tuple[list[int], FinishReason | None]:
+    tokens: list[int] = []
+    reason = None
+    async for delta in engine.generate(prompt, params):
+        assert reason is None, "nothing comes after the finish reason"
+        tokens += delta.token_ids
+        reason = delta.finish_reason
+    return tokens, reason
+
+
+async def _idle(engine: AsyncEngine) -> None:
+    async with asyncio.timeout(5):
+        while engine.stats().num_running or engine.stats().num_waiting:
+            await asyncio.sleep(0.002)
+
+
+async def test_streams_say_what_the_synchronous_engine_says(engine: AsyncEngine) -> None:
+    reference = engine_of(tiny_model("llama"))
+    prompts = [list(range(i, 3 * i + 1)) for i in range(20)]
+    for i, prompt in enumerate(prompts):
+        reference.add_request(i, prompt, greedy(15))
+    expected = run_to_end(reference)
+    answers = await asyncio.gather(*(_collect(engine, prompt, greedy(15)) for prompt in prompts))
+    assert [tokens for tokens, _ in answers] == [expected[i] for i in range(20)]
+    assert {reason for _, reason in answers} <= {FinishReason.STOP, FinishReason.LENGTH}
+
+
+async def test_a_closed_stream_frees_its_sequence(engine: AsyncEngine) -> None:
+    free = engine.stats().num_free_blocks
+    async with aclosing(engine.generate([1, 2, 3], ENDLESS)) as deltas:
+        async for _ in deltas:
+            break
+    await _idle(engine)
+    assert engine.stats().num_free_blocks == free
+    assert engine.stats().num_aborted == 1
+
+
+async def test_a_cancelled_task_frees_its_sequence(engine: AsyncEngine) -> None:
+    task = asyncio.create_task(_collect(engine, [1, 2, 3], ENDLESS))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _idle(engine)
+    assert engine.stats().num_aborted == 1
+
+
+async def test_tokens_that_pile_up_come_as_one_delta(engine: AsyncEngine) -> None:
+    async with aclosing(engine.generate([1, 2, 3], SamplingParams(max_tokens=50, temperature=0))) as deltas:
+        first = await anext(deltas)
+        await _idle(engine)
+        rest = [delta async for delta in deltas]
+    assert len(rest) == 1
+    assert len(first.token_ids) + len(rest[0].token_ids) == 50
+    assert rest[0].finish_reason is FinishReason.LENGTH
+
+
+async def test_errors_reach_the_one_who_asked(engine: AsyncEngine) -> None:
+    with pytest.raises(PromptTooLong):
+        await _collect(engine, [1] * 900, greedy(5))
+    with pytest.raises(SequenceFailed):
+        async for _ in engine.generate([1], greedy(5), soft_prompt=_poison()["not a number"]):
+            pass
+    assert (await _collect(engine, [1, 2], greedy(5)))[1] is not None
+
+
+async def test_a_full_queue_refuses() -> None:
+    engine = AsyncEngine(engine_of(tiny_model("llama"), max_num_seqs=1, max_num_waiting=1))
+    engine.start()
+    results = await asyncio.gather(*(_collect(engine, [i], greedy(30)) for i in range(20)), return_exceptions=True)
+    assert any(isinstance(result, EngineOverloaded) for result in results)
+    assert all(isinstance(result, tuple | EngineOverloaded) for result in results)
+    await engine.stop(grace_seconds=0)
+
+
+async def test_draining_finishes_what_runs_and_takes_nothing_new(engine: AsyncEngine) -> None:
+    running = [asyncio.create_task(_collect(engine, [i], SamplingParams(max_tokens=60))) for i in range(8)]
+    await asyncio.sleep(0.01)
+    stopping = asyncio.create_task(engine.stop(grace_seconds=30))
+    await asyncio.sleep(0)
+    with pytest.raises(EngineStopping):
+        await _collect(engine, [1], greedy(1))
+    assert [len(tokens) for tokens, _ in await asyncio.gather(*running)] == [60] * 8
+    await stopping
+    assert not engine.is_alive
+
+
+async def test_what_outlasts_the_grace_period_hears_that_the_server_stops(engine: AsyncEngine) -> None:
+    task = asyncio.create_task(_collect(engine, [1], ENDLESS))
+    await asyncio.sleep(0.02)
+    await engine.stop(grace_seconds=0.05)
+    with pytest.raises(EngineStopping):
+        await task
+
+
+async def test_a_dead_thread_fails_every_waiter() -> None:
+    inner = engine_of(tiny_model("llama"))
+    engine = AsyncEngine(inner)
+    engine.start()
+    task = asyncio.create_task(_collect(engine, [1], ENDLESS))
+    await asyncio.sleep(0.02)
+    inner.step = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(EngineDead):
+        await task
+    assert not engine.is_alive
+    with pytest.raises(EngineDead):
+        await _collect(engine, [1], greedy(1))
+
+
+async def test_prefill_leaves_the_virtual_tokens_in_the_cache(engine: AsyncEngine, tmp_path: Path) -> None:
+    soft_prompt = soft_prompt_in(save_tiny_adapter(tiny_model("llama"), tmp_path, num_virtual_tokens=20, seed=1))
+    await engine.prefill(soft_prompt)
+    await _idle(engine)
+    assert engine.stats().num_finished == 1

@@ -1,0 +1,180 @@
+"""TrainConfig: every setting of a training run, read from YAML, `--set` and flags. Loads no model and no data."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
+
+from adapters.embedded_base import EMBEDDED_BASE_NAME
+from adapters.home import default_store
+from adapters.naming import NAME_PATTERN, NAME_RULE
+from adapters.peft_config import MAX_VIRTUAL_TOKENS
+from training.errors import ConfigError
+
+DEFAULT_INIT_TEXT = "Read the message and give the answer that is asked for, in the same form as in the examples."
+DEFAULT_NUM_VIRTUAL_TOKENS = 20
+"""Length of a soft prompt that starts from the vocabulary or at random."""
+
+
+class TrainConfig(BaseModel):
+    """Settings of one run. A key that transformers' TrainingArguments has too is named and meant as there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    base: str = Field(default=EMBEDDED_BASE_NAME, min_length=1)
+    """base model: the embedded one's name, a directory, or a hub id"""
+    data: Path
+    """alpaca rows: a JSON or JSONL file, or a directory written by datasets' save_to_disk"""
+    eval_data: Path | None = None
+    """held-out rows in the same forms, measured before and after training"""
+    name: str
+    """name that the adapter is published under"""
+    store: Path = Field(default_factory=default_store)
+    """directory of published adapters"""
+
+    method: Literal["prompt_tuning"] = "prompt_tuning"
+    """kind of adapter"""
+    prompt_tuning_init: Literal["text", "vocab", "random"] = "text"
+    """what the virtual tokens start as: the embeddings of a text, of random tokens, or random numbers"""
+    prompt_tuning_init_text: str | None = None
+    """the text to start from"""
+    num_virtual_tokens: int | None = Field(default=None, ge=1, le=MAX_VIRTUAL_TOKENS)
+    """length of the soft prompt; by default that of the text in tokens"""
+
+    chat_format: Literal["auto", "model", "human_assistant"] = "auto"
+    """auto is the base model's own chat template, or Human/Assistant where it has none"""
+    system_prompt: str | None = Field(default=None, min_length=1)
+    """stands before every conversation, in training and in serving"""
+    max_length: int = Field(default=512, ge=2)
+    """prompt and answer are cut here; in tokens, virtual tokens not counted"""
+
+    per_device_train_batch_size: int = Field(default=8, ge=1)
+    """rows of one forward pass"""
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    """forward passes of one optimiser step"""
+    num_train_epochs: float = Field(default=3.0, gt=0)
+    """passes over the data"""
+    max_steps: int | None = Field(default=None, ge=1)
+    """optimiser steps; overrides num_train_epochs"""
+    learning_rate: float = Field(default=1e-2, gt=0)
+    """highest learning rate"""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
+        "linear"
+    )
+    """course of the learning rate after the warm-up"""
+    warmup_steps: float = Field(default=0, ge=0)
+    """optimiser steps of rising learning rate; below 1, a share of all steps"""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """weight decay of AdamW"""
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    """longer gradients are shortened to this norm; 0 leaves them alone"""
+    optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "sgd"] = "adamw_torch_fused"
+    """optimiser"""
+    train_sampling_strategy: Literal["random", "group_by_length", "sequential"] = "group_by_length"
+    """order of the rows; group_by_length puts rows of like length into one batch, which saves padding"""
+    seed: int = Field(default=42, ge=0, lt=1 << 32)
+    """decides the order of the rows and random virtual tokens"""
+    logging_steps: int = Field(default=10, ge=1)
+    """optimiser steps between two reported losses"""
+
+    per_device_eval_batch_size: int = Field(default=16, ge=1)
+    """rows of one batch of the evaluation"""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """longest answer of the evaluation, in tokens; by default a little more than the longest expected one"""
+
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """of the base model; auto is bfloat16 where the device computes in it. The soft prompt is always float32"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto is CUDA where there is one"""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if NAME_PATTERN.fullmatch(name) is None:
+            raise ValueError(f"{name[:80]!r} is not a legal adapter name ({NAME_RULE})")
+        return name
+
+    @field_validator("prompt_tuning_init_text")
+    @classmethod
+    def _check_init_text(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is not None and not text.strip():
+            raise ValueError("must not be empty")
+        if text is not None and info.data.get("prompt_tuning_init", "text") != "text":
+            raise ValueError("is used by prompt_tuning_init 'text' only")
+        return text
+
+    @property
+    def init_text(self) -> str:
+        """The text that a soft prompt of `prompt_tuning_init` text starts from."""
+        return self.prompt_tuning_init_text or DEFAULT_INIT_TEXT
+
+
+def load_train_config(
+    config_file: Path | None, overrides: Sequence[str] = (), flags: Mapping[str, object] | None = None
+) -> TrainConfig:
+    """Settings from a YAML file, then `key=value` overrides, then flags by key; later ones win.
+
+    A flag whose value is None was not given. Relative paths count from the working directory.
+    Raises ConfigError with every mistake at once.
+    """
+    problems: list[str] = []
+    settings = _read_yaml(config_file) if config_file is not None else {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"--set {override}: must be key=value")
+        else:
+            settings[key.strip()] = _override_value(value)
+    settings |= {key: value for key, value in (flags or {}).items() if value is not None}
+    try:
+        config = TrainConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError([*problems, *(_problem(detail) for detail in error.errors())]) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"--config {path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"--config {path}: not UTF-8 text"]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError([f"--config {path}: not valid YAML: {' '.join(str(error).split())}"]) from None
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError([f"--config {path}: must be 'key: value' lines"])
+    return {str(key): value for key, value in settings.items()}
+
+
+def _override_value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _problem(detail: ErrorDetails) -> str:
+    """One line: the key, what is wrong, what is allowed."""
+    key = str(detail["loc"][0])
+    value = detail["input"]
+    match detail["type"]:
+        case "missing":
+            return f"{key}: is required"
+        case "extra_forbidden":
+            close = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)
+            return f"{key}: no such key" + (f" (did you mean {close[0]}?)" if close else "")
+        case "literal_error":
+            return f"{key}: {value!r} is not supported (supported: {detail['ctx']['expected']})"
+        case "value_error":
+            return f"{key}: {detail['ctx']['error']}"
+    rule = detail["msg"].removeprefix("Input ")
+    return f"{key}: {rule}, is {value!r}"

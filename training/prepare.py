@@ -1,0 +1,99 @@
+"""Everything that can be wrong with a run is found here: data, base model, name, store and lengths. Trains nothing."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from adapters.base_model import BaseModel, open_base_model
+from adapters.chat_format import HUMAN_ASSISTANT_TEMPLATE, ChatFormat, default_chat_format
+from adapters.home import home_directory
+from adapters.naming import check_name
+from adapters.store import AdapterStore
+from training.config import TrainConfig
+from training.data import Row, read_rows, rows_digest
+from training.errors import ConfigError, DataError
+from training.evaluate import SPARE_TOKENS
+from training.examples import EncodedRows, encode_rows
+from training.model import num_virtual_tokens
+from training.progress import say
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """The inputs of a run, checked: its base model (weights not loaded), store, chat format and examples."""
+
+    base: BaseModel
+    store: AdapterStore
+    chat_format: ChatFormat
+    train: EncodedRows
+    held_out: EncodedRows | None
+    data_digest: str
+
+
+def prepare_run(config: TrainConfig, console: Console) -> PreparedRun:
+    """Read the data, open the base model, and cut everything into tokens.
+
+    Raises DataError, ConfigError, BaseModelError, ChatFormatError, AdapterNameInvalid and StoreFailure.
+    """
+    rows = read_rows(config.data)
+    held_out_rows = read_rows(config.eval_data) if config.eval_data is not None else None
+    base = open_base_model(config.base, home=home_directory())
+    if base.tokenizer.eos_token is None:
+        raise ConfigError([f"base: the tokenizer of {base.name} has no end-of-sequence token, so no answer would end"])
+    check_name(config.name, base_name=base.name)
+    store = AdapterStore(config.store)
+    if any(alias.name == config.name for alias in store.aliases()):
+        raise ConfigError([f"name: {config.name!r} is an alias in the store {config.store}; remove it first"])
+    chat_format = _chat_format(base, config)
+    train = _encode("data", rows, base, chat_format, config, console)
+    held_out = None
+    if held_out_rows is not None:
+        held_out = _encode("eval_data", held_out_rows, base, chat_format, config, console)
+    return PreparedRun(base, store, chat_format, train, held_out, rows_digest(rows))
+
+
+def check_positions(run: PreparedRun, weights: PreTrainedModel, config: TrainConfig) -> None:
+    """Raises ConfigError when a row and the soft prompt together have more tokens than the base model has positions."""
+    limit = getattr(weights.config.get_text_config(), "max_position_embeddings", None)
+    if limit is None:
+        return
+    longest = run.train.longest
+    if run.held_out is not None:
+        longest_prompt = max(len(example.prompt_ids) for example in run.held_out.examples)
+        longest_answer = config.max_new_tokens or run.held_out.longest - longest_prompt + SPARE_TOKENS
+        longest = max(longest, run.held_out.longest, longest_prompt + longest_answer)
+    virtual = num_virtual_tokens(run.base, config)
+    if longest + virtual > limit:
+        raise ConfigError(
+            [
+                f"max_length: {longest} tokens of the longest row and {virtual} virtual tokens are over the "
+                f"{limit} positions of {run.base.name}"
+            ]
+        )
+
+
+def _chat_format(base: BaseModel, config: TrainConfig) -> ChatFormat:
+    if config.chat_format == "human_assistant":
+        chat_format = ChatFormat(template=HUMAN_ASSISTANT_TEMPLATE, add_special_tokens=True)
+    elif config.chat_format == "model" and not base.tokenizer.chat_template:
+        raise ConfigError([f"chat_format: 'model', but {base.name} has no chat template of its own"])
+    else:
+        chat_format = default_chat_format(base.tokenizer)
+    return chat_format.model_copy(update={"system_prompt": config.system_prompt})
+
+
+def _encode(
+    key: str, rows: list[Row], base: BaseModel, chat_format: ChatFormat, config: TrainConfig, console: Console
+) -> EncodedRows:
+    encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
+    if not encoded.examples:
+        raise DataError([f"{key}: no row keeps any of its answer within max_length {config.max_length}"])
+    say(console, f"{key}: {len(rows):,} rows, the longest has {encoded.longest} tokens")
+    if encoded.num_left_out:
+        say(console, f"warning: {key}: {encoded.num_left_out:,} rows left out: their prompt alone fills max_length")
+    if encoded.num_cut:
+        say(console, f"warning: {key}: {encoded.num_cut:,} answers cut at max_length {config.max_length}")
+    if encoded.num_empty:
+        say(console, f"warning: {key}: {encoded.num_empty:,} rows have an empty output")
+    return encoded

@@ -1,0 +1,222 @@
+"""One training run from data to a published adapter, in marked stages. Parses no command line."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from peft import PeftModel
+from rich.console import Console
+from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from adapters.base_model import choose_device, choose_dtype, load_weights
+from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, TrainingFacts
+from training.card import model_card
+from training.config import TrainConfig
+from training.errors import NothingTrained
+from training.evaluate import Evaluation, Evaluator
+from training.export import adapter_files
+from training.model import add_soft_prompt, count_parameters
+from training.prepare import PreparedRun, check_positions, prepare_run
+from training.progress import evaluation_progress, say, training_progress
+from training.trainer import LossPoint, build_trainer
+
+_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "name"}
+"""Recorded elsewhere in the manifest without paths, or of no use to others."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """The published adapter, and its directory in the store; `interrupted` when Ctrl-C ended the loop early."""
+
+    manifest: AdapterManifest
+    path: Path
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFacts:
+    """What the loop did. `tokens` are real ones: neither padding nor virtual tokens."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    losses: Sequence[LossPoint]
+    interrupted: bool
+
+
+def train(config: TrainConfig, *, console: Console) -> TrainResult:
+    """Train an adapter, measure it, and publish it to the store.
+
+    Ctrl-C during the loop publishes what is trained so far; a second one stops at once. Raises TrainingError,
+    NothingTrained when stopped before the first optimiser step, and what `prepare_run` raises.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, when it loads weights
+    with _nothing_to_save():
+        # data, base model, tokens
+        device = choose_device(config.device)
+        dtype = choose_dtype(config.dtype, device)
+        run = prepare_run(config, console)
+
+        # model
+        weights = load_weights(run.base.path, dtype=dtype, device=device)
+        check_positions(run, weights, config)
+        model = add_soft_prompt(weights, run.base, config)
+        _describe(model, run, device, dtype, console)
+
+        # measure the base model
+        evaluator = _evaluator(weights, run, config)
+        before = _measure(evaluator, None, "before training", console)
+
+    # loop
+    loop = _run_loop(model, run, config, device, console)
+
+    # measure the adapter
+    after = None if loop.interrupted else _measure_unless_interrupted(evaluator, model, console)
+
+    # publish
+    return _publish(model, run, config, dtype, loop, _evaluation_facts(evaluator, before, after), console)
+
+
+def _run_loop(
+    model: PeftModel, run: PreparedRun, config: TrainConfig, device: torch.device, console: Console
+) -> LoopFacts:
+    """Run the Trainer to its end or to Ctrl-C. Raises NothingTrained when no optimiser step was made."""
+    interrupted = False
+    with TemporaryDirectory(prefix="hotprompt-train-") as directory, training_progress(console) as reporter:
+        trainer = build_trainer(
+            model,
+            run.train.examples,
+            config,
+            device=device,
+            pad_id=run.base.tokenizer.eos_token_id,
+            output_dir=Path(directory),
+            reporter=reporter,
+        )
+        start = time.perf_counter()
+        try:
+            trainer.train()
+        except KeyboardInterrupt:
+            interrupted = True
+        seconds = time.perf_counter() - start
+    steps = trainer.state.global_step
+    if steps == 0:
+        raise NothingTrained("interrupted before the first optimiser step: there is nothing to save")
+    if interrupted:
+        say(
+            console, f"interrupted after {steps:,} optimiser steps; saving what is trained (Ctrl-C again: stop at once)"
+        )
+    return LoopFacts(steps, trainer.state.num_input_tokens_seen, seconds, trainer.losses, interrupted)
+
+
+@contextmanager
+def _nothing_to_save() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise NothingTrained("interrupted before the first optimiser step: there is nothing to save") from None
+
+
+def _describe(model: PeftModel, run: PreparedRun, device: torch.device, dtype: torch.dtype, console: Console) -> None:
+    count = count_parameters(model)
+    say(console, f"base model: {run.base.name}, {_dtype_name(dtype)} on {device.type}")
+    say(
+        console,
+        f"trainable parameters: {count.trainable:,} of {count.total:,} ({count.share:.4%}), "
+        f"{model.active_peft_config.num_virtual_tokens} virtual tokens",
+    )
+
+
+def _evaluator(weights: PreTrainedModel, run: PreparedRun, config: TrainConfig) -> Evaluator | None:
+    if run.held_out is None:
+        return None
+    return Evaluator(
+        weights, run.base.tokenizer, run.held_out.examples, config.per_device_eval_batch_size, config.max_new_tokens
+    )
+
+
+def _measure(
+    evaluator: Evaluator | None, soft_prompt: torch.Tensor | None, when: str, console: Console
+) -> Evaluation | None:
+    if evaluator is None:
+        return None
+    with evaluation_progress(console, f"measuring {when}", len(evaluator.examples)) as advance:
+        measured = evaluator.evaluate(soft_prompt, advance=advance)
+    say(console, f"{when}: loss {measured.loss:.4f}, exact match {measured.exact_match:.1%}")
+    return measured
+
+
+def _measure_unless_interrupted(evaluator: Evaluator | None, model: PeftModel, console: Console) -> Evaluation | None:
+    """Ctrl-C here gives up the measurement, not the trained adapter."""
+    try:
+        return _measure(evaluator, model.get_prompt(batch_size=1)[0].detach(), "after training", console)
+    except KeyboardInterrupt:
+        say(console, "measuring interrupted; saving the adapter without it (Ctrl-C again: stop at once)")
+        return None
+
+
+def _evaluation_facts(
+    evaluator: Evaluator | None, before: Evaluation | None, after: Evaluation | None
+) -> EvaluationFacts | None:
+    if evaluator is None or before is None or after is None:
+        return None
+    return EvaluationFacts(
+        rows=len(evaluator.examples),
+        loss_before=before.loss,
+        loss_after=after.loss,
+        exact_match_before=before.exact_match,
+        exact_match_after=after.exact_match,
+    )
+
+
+def _publish(
+    model: PeftModel,
+    run: PreparedRun,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    loop: LoopFacts,
+    evaluation: EvaluationFacts | None,
+    console: Console,
+) -> TrainResult:
+    facts = TrainingFacts(
+        method=config.method,
+        data=config.data.resolve().name,
+        data_digest=run.data_digest,
+        rows=len(run.train.examples),
+        steps=loop.steps,
+        interrupted=loop.interrupted,
+        tokens=loop.tokens,
+        tokens_per_second=loop.tokens / loop.seconds,
+        seconds=loop.seconds,
+        trainable_parameters=count_parameters(model).trainable,
+        final_loss=loop.losses[-1].loss if loop.losses else None,
+        settings=_settings(model, config, dtype),
+        evaluation=evaluation,
+    )
+    identity = run.base.identity
+    draft = ManifestDraft(base=identity, chat_format=run.chat_format, training=facts)
+    card = model_card(config.name, identity, facts, loop.losses)
+    adapter = run.store.publish(config.name, adapter_files(model, draft, base_name=identity.name, card=card))
+    digest = adapter.manifest.digest
+    say(console, f"{loop.steps:,} steps in {loop.seconds:,.0f} s, {facts.tokens_per_second:,.0f} tokens/s")
+    say(console, f"published {config.name} ({digest[:12]}) to {config.store}")
+    return TrainResult(adapter.manifest, run.store.path_of(digest), loop.interrupted)
+
+
+def _settings(model: PeftModel, config: TrainConfig, dtype: torch.dtype) -> dict[str, str | int | float | bool | None]:
+    """The settings as they were used: with the length and the dtype that were worked out."""
+    settings = config.model_dump(mode="json", exclude=_KEYS_OF_THIS_MACHINE)
+    text = config.init_text if config.prompt_tuning_init == "text" else None
+    return settings | {
+        "num_virtual_tokens": model.active_peft_config.num_virtual_tokens,
+        "prompt_tuning_init_text": text,
+        "dtype": _dtype_name(dtype),
+    }
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
