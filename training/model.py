@@ -50,6 +50,12 @@ def num_virtual_tokens(base: BaseModel, config: TrainConfig) -> int:
     return DEFAULT_NUM_VIRTUAL_TOKENS
 
 
+def max_positions(weights: PreTrainedModel) -> int | None:
+    """How many tokens, virtual ones counted, the base model was made for; None where nothing says so (ALiBi)."""
+    limit: int | None = getattr(weights.config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
 def count_parameters(model: PeftModel) -> ParameterCount:
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return ParameterCount(trainable, sum(parameter.numel() for parameter in model.parameters()))

@@ -1,5 +1,6 @@
 """Everything that can be wrong with a run is found here: data, base model, name, store and lengths. Trains nothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,9 +14,8 @@ from adapters.store import AdapterStore
 from training.config import TrainConfig
 from training.data import Row, read_rows, rows_digest
 from training.errors import ConfigError, DataError
-from training.evaluate import SPARE_TOKENS
-from training.examples import EncodedRows, encode_rows
-from training.model import num_virtual_tokens
+from training.examples import EncodedRows, Example, encode_rows
+from training.model import max_positions, num_virtual_tokens
 from training.progress import say
 
 
@@ -27,7 +27,7 @@ class PreparedRun:
     store: AdapterStore
     chat_format: ChatFormat
     train: EncodedRows
-    held_out: EncodedRows | None
+    held_out: Sequence[Example] | None
     data_digest: str
 
 
@@ -49,22 +49,16 @@ def prepare_run(config: TrainConfig, console: Console) -> PreparedRun:
     train = _encode("data", rows, base, chat_format, config, console)
     held_out = None
     if held_out_rows is not None:
-        held_out = _encode("eval_data", held_out_rows, base, chat_format, config, console)
+        held_out = _encode("eval_data", held_out_rows, base, chat_format, config, console).answered
     return PreparedRun(base, store, chat_format, train, held_out, rows_digest(rows))
 
 
 def check_positions(run: PreparedRun, weights: PreTrainedModel, config: TrainConfig) -> None:
     """Raises ConfigError when a row and the soft prompt together have more tokens than the base model has positions."""
-    limit = getattr(weights.config.get_text_config(), "max_position_embeddings", None)
-    if limit is None:
-        return
-    longest = run.train.longest
-    if run.held_out is not None:
-        longest_prompt = max(len(example.prompt_ids) for example in run.held_out.examples)
-        longest_answer = config.max_new_tokens or run.held_out.longest - longest_prompt + SPARE_TOKENS
-        longest = max(longest, run.held_out.longest, longest_prompt + longest_answer)
+    limit = max_positions(weights)
+    longest = max(example.length for example in [*run.train.examples, *(run.held_out or ())])
     virtual = num_virtual_tokens(run.base, config)
-    if longest + virtual > limit:
+    if limit is not None and longest + virtual > limit:
         raise ConfigError(
             [
                 f"max_length: {longest} tokens of the longest row and {virtual} virtual tokens are over the "
@@ -87,13 +81,15 @@ def _encode(
     key: str, rows: list[Row], base: BaseModel, chat_format: ChatFormat, config: TrainConfig, console: Console
 ) -> EncodedRows:
     encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
-    if not encoded.examples:
+    if not encoded.answered:
         raise DataError([f"{key}: no row keeps any of its answer within max_length {config.max_length}"])
     say(console, f"{key}: {len(rows):,} rows, the longest has {encoded.longest} tokens")
-    if encoded.num_left_out:
-        say(console, f"warning: {key}: {encoded.num_left_out:,} rows left out: their prompt alone fills max_length")
     if encoded.num_cut:
-        say(console, f"warning: {key}: {encoded.num_cut:,} answers cut at max_length {config.max_length}")
+        say(
+            console,
+            f"warning: {key}: {encoded.num_cut:,} answers cut at max_length {config.max_length}, "
+            f"{encoded.num_lost:,} of them lost: their prompt alone is that long",
+        )
     if encoded.num_empty:
         say(console, f"warning: {key}: {encoded.num_empty:,} rows have an empty output")
     return encoded

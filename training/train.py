@@ -15,12 +15,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from adapters.base_model import choose_device, choose_dtype, load_weights
 from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, TrainingFacts
+from training.attention import prefer_plain_attention
 from training.card import model_card
 from training.config import TrainConfig
 from training.errors import NothingTrained
 from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files
-from training.model import add_soft_prompt, count_parameters
+from training.model import add_soft_prompt, count_parameters, num_virtual_tokens
 from training.prepare import PreparedRun, check_positions, prepare_run
 from training.progress import evaluation_progress, say, training_progress
 from training.trainer import LossPoint, build_trainer
@@ -31,10 +32,11 @@ _KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "name"}
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """The published adapter, and its directory in the store; `interrupted` when Ctrl-C ended the loop early."""
+    """The published adapter, its directory in the store, the logged losses, and whether Ctrl-C ended the loop."""
 
     manifest: AdapterManifest
     path: Path
+    losses: Sequence[LossPoint]
     interrupted: bool
 
 
@@ -55,7 +57,7 @@ def train(config: TrainConfig, *, console: Console) -> TrainResult:
     Ctrl-C during the loop publishes what is trained so far; a second one stops at once. Raises TrainingError,
     NothingTrained when stopped before the first optimiser step, and what `prepare_run` raises.
     """
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, when it loads weights
+    disable_progress_bar()  # transformers' own, when it loads weights
     with _nothing_to_save():
         # data, base model, tokens
         device = choose_device(config.device)
@@ -65,6 +67,12 @@ def train(config: TrainConfig, *, console: Console) -> TrainResult:
         # model
         weights = load_weights(run.base.path, dtype=dtype, device=device)
         check_positions(run, weights, config)
+        prefer_plain_attention(
+            weights,
+            device=device,
+            batch_size=config.per_device_train_batch_size,
+            longest=run.train.longest + num_virtual_tokens(run.base, config),
+        )
         model = add_soft_prompt(weights, run.base, config)
         _describe(model, run, device, dtype, console)
 
@@ -135,7 +143,7 @@ def _evaluator(weights: PreTrainedModel, run: PreparedRun, config: TrainConfig) 
     if run.held_out is None:
         return None
     return Evaluator(
-        weights, run.base.tokenizer, run.held_out.examples, config.per_device_eval_batch_size, config.max_new_tokens
+        weights, run.base.tokenizer, run.held_out, config.per_device_eval_batch_size, config.max_new_tokens
     )
 
 
@@ -204,7 +212,7 @@ def _publish(
     digest = adapter.manifest.digest
     say(console, f"{loop.steps:,} steps in {loop.seconds:,.0f} s, {facts.tokens_per_second:,.0f} tokens/s")
     say(console, f"published {config.name} ({digest[:12]}) to {config.store}")
-    return TrainResult(adapter.manifest, run.store.path_of(digest), loop.interrupted)
+    return TrainResult(adapter.manifest, run.store.path_of(digest), loop.losses, loop.interrupted)
 
 
 def _settings(model: PeftModel, config: TrainConfig, dtype: torch.dtype) -> dict[str, str | int | float | bool | None]:

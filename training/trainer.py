@@ -74,7 +74,8 @@ class SoftPromptTrainer(Trainer):
         assert not return_outputs, "the Trainer asks for outputs in its own evaluation only, which is not used"
         labels = inputs.pop("labels")
         total, count = summed_answer_loss(model, labels, num_virtual_tokens=self._num_virtual_tokens, **inputs)
-        return total / (count if num_items_in_batch is None else num_items_in_batch)
+        items = count if num_items_in_batch is None else num_items_in_batch
+        return total / max(items, 1)  # rows without an answer teach nothing: 0, where 0 / 0 would spoil the prompt
 
     @property
     def losses(self) -> list[LossPoint]:

@@ -97,7 +97,7 @@ class AsyncEngine:
         self._request_ids = itertools.count(1)
         self._stats = engine.stats()
         self._draining = False
-        self._fault: BaseException | None = None
+        self._ended = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
     @property
@@ -106,7 +106,7 @@ class AsyncEngine:
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive() and self._fault is None
+        return self._thread.is_alive() and not self._ended
 
     @property
     def is_draining(self) -> bool:
@@ -184,14 +184,13 @@ class AsyncEngine:
     # -- the engine's thread ----------------------------------------------------------------------------------------
 
     def _main(self) -> None:
+        ending: EngineError = EngineStopping("the server is shutting down")
         try:
             self._loop()
-        except BaseException as fault:
+        except Exception:
             logger.critical("the engine's thread ended by a fault", exc_info=True)
-            self._fault = fault
-        self._fail_all(
-            EngineDead("the engine ended by a fault") if self._fault else EngineStopping("the server is shutting down")
-        )
+            ending = EngineDead("the engine ended by a fault")
+        self._fail_all(ending)
 
     def _loop(self) -> None:
         while self._apply_commands():
@@ -233,7 +232,7 @@ class AsyncEngine:
 
     def _fail_all(self, error: EngineError) -> None:
         with self._streams_lock:
-            self._fault = self._fault or SystemExit()
+            self._ended = True
             streams = list(self._streams.values())
         for stream in streams:
             _call_on(stream.loop, partial(stream.fail, error))

@@ -1,0 +1,1 @@
+"""What the command line does against a store or a running server. Knows no model; stands on `adapters` alone."""

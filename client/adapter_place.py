@@ -1,0 +1,157 @@
+"""One set of adapter commands over two places: a store on the disk, and a running server. Prints nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from adapters.errors import AdapterNameInvalid
+from adapters.files import read_adapter_directory
+from adapters.naming import check_name
+from adapters.records import NameRecord
+from adapters.store import AdapterStore
+from client.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSummary:
+    """What is told of an adapter; `versions` oldest first, `created` in seconds since the epoch, `size` in bytes."""
+
+    name: str
+    digest: str
+    kind: str
+    num_virtual_tokens: int
+    hidden_size: int
+    size: int
+    created: int
+    pinned: bool
+    versions: tuple[str, ...]
+    aliases: tuple[str, ...]
+    base: str | None
+    training: dict[str, Any] | None
+
+
+class AdapterPlace(Protocol):
+    """Where adapters are. Every method raises AdapterError or ClientError."""
+
+    def list(self) -> tuple[AdapterSummary, ...]: ...
+
+    def show(self, name: str) -> AdapterSummary: ...
+
+    def add(self, name: str, path: Path) -> AdapterSummary: ...
+
+    def remove(self, name: str) -> None: ...
+
+    def pin(self, name: str, *, pinned: bool) -> AdapterSummary: ...
+
+    def alias(self, alias: str, target: str) -> AdapterSummary: ...
+
+    def rollback(self, name: str, digest: str | None) -> AdapterSummary: ...
+
+
+class StorePlace:
+    """A store's directory. `base_name` may not name an adapter."""
+
+    def __init__(self, store: AdapterStore, *, base_name: str) -> None:
+        self._store = store
+        self._base_name = base_name
+
+    def list(self) -> tuple[AdapterSummary, ...]:
+        return tuple(self._summary(record) for record in self._store.names())
+
+    def show(self, name: str) -> AdapterSummary:
+        return self._summary(self._store.record(name))
+
+    def add(self, name: str, path: Path) -> AdapterSummary:
+        check_name(name, base_name=self._base_name)
+        self._store.publish(name, read_adapter_directory(path))
+        return self.show(name)
+
+    def remove(self, name: str) -> None:
+        self._store.remove(name)
+
+    def pin(self, name: str, *, pinned: bool) -> AdapterSummary:
+        return self._summary(self._store.pin(name, pinned=pinned))
+
+    def alias(self, alias: str, target: str) -> AdapterSummary:
+        check_name(alias, base_name=self._base_name)
+        self._store.alias(alias, target)
+        return self.show(alias)
+
+    def rollback(self, name: str, digest: str | None) -> AdapterSummary:
+        return self._summary(self._store.rollback(name, digest))
+
+    def _summary(self, record: NameRecord) -> AdapterSummary:
+        manifest = self._store.read(record.name, record.current).manifest
+        directory = self._store.path_of(record.current)
+        return AdapterSummary(
+            name=record.name,
+            digest=record.current,
+            kind=manifest.kind,
+            num_virtual_tokens=manifest.num_virtual_tokens,
+            hidden_size=manifest.hidden_size,
+            size=sum(file.stat().st_size for file in directory.iterdir()),
+            created=record.created,
+            pinned=record.pinned,
+            versions=tuple(version.digest for version in record.versions),
+            aliases=tuple(alias.name for alias in self._store.aliases() if alias.reference.name == record.name),
+            base=manifest.base.name if manifest.base else None,
+            training=manifest.training.model_dump(mode="json") if manifest.training else None,
+        )
+
+
+class ServerPlace:
+    """A running server, through /v1/adapters."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(self) -> tuple[AdapterSummary, ...]:
+        records = self._connection.json("GET", "/v1/adapters")["data"]
+        return tuple(_from_record(record) for record in records)
+
+    def show(self, name: str) -> AdapterSummary:
+        return _from_record(self._connection.json("GET", _path_of(name)))
+
+    def add(self, name: str, path: Path) -> AdapterSummary:
+        check_name(name)
+        files = read_adapter_directory(path).by_name()
+        parts = {file_name: (file_name, content) for file_name, content in files.items()}
+        return _from_record(self._connection.json("POST", "/v1/adapters", data={"name": name}, files=parts))
+
+    def remove(self, name: str) -> None:
+        self._connection.json("DELETE", _path_of(name))
+
+    def pin(self, name: str, *, pinned: bool) -> AdapterSummary:
+        return self._change(name, {"pinned": pinned})
+
+    def alias(self, alias: str, target: str) -> AdapterSummary:
+        if "@" in target:
+            raise AdapterNameInvalid(f"target: {target!r} is one version; a server's alias stands for a name")
+        return self._change(target, {"alias": check_name(alias)})
+
+    def rollback(self, name: str, digest: str | None) -> AdapterSummary:
+        return self._change(name, {"rollback": digest or True})
+
+    def _change(self, name: str, change: dict[str, Any]) -> AdapterSummary:
+        return _from_record(self._connection.json("PATCH", _path_of(name), json=change))
+
+
+def _path_of(name: str) -> str:
+    return f"/v1/adapters/{check_name(name)}"
+
+
+def _from_record(record: dict[str, Any]) -> AdapterSummary:
+    return AdapterSummary(
+        name=record["id"],
+        digest=record["digest"],
+        kind=record["kind"],
+        num_virtual_tokens=record["num_virtual_tokens"],
+        hidden_size=record["hidden_size"],
+        size=record["size"],
+        created=record["created"],
+        pinned=record["pinned"],
+        versions=tuple(version["digest"] for version in record["versions"]),
+        aliases=tuple(record["aliases"]),
+        base=record["base"],
+        training=record["training"],
+    )

@@ -1,0 +1,71 @@
+"""How adapters look in a terminal. Reads nothing but the summaries it is given."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from client.adapter_place import AdapterSummary
+
+
+def print_list(console: Console, adapters: Sequence[AdapterSummary]) -> None:
+    """One line for each adapter."""
+    if not adapters:
+        console.print("no adapters")
+        return
+    table = Table("name", "digest", "kind", "virtual tokens", "size", "published", "versions", "", box=None)
+    for adapter in adapters:
+        table.add_row(
+            adapter.name,
+            adapter.digest[:12],
+            adapter.kind,
+            str(adapter.num_virtual_tokens),
+            f"{adapter.size / 1000:,.0f} kB",
+            _day(adapter.created),
+            str(len(adapter.versions)),
+            "pinned" if adapter.pinned else "",
+        )
+    console.print(table)
+
+
+def print_one(console: Console, adapter: AdapterSummary) -> None:
+    """Everything there is to say of one adapter."""
+    lines = {
+        "name": adapter.name,
+        "digest": adapter.digest,
+        "kind": f"{adapter.kind}, {adapter.num_virtual_tokens} virtual tokens, {adapter.hidden_size} wide",
+        "base": adapter.base or "not recorded",
+        "size": f"{adapter.size:,} bytes",
+        "published": _day(adapter.created),
+        "pinned": "yes" if adapter.pinned else "no",
+        "aliases": ", ".join(adapter.aliases) or "none",
+        "versions": ", ".join(_marked(digest, adapter.digest) for digest in adapter.versions),
+    }
+    for label, text in (lines | _training_lines(adapter)).items():
+        console.print(f"{label:<12} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _marked(digest: str, current: str) -> str:
+    return f"{digest[:12]} (current)" if digest == current else digest[:12]
+
+
+def _training_lines(adapter: AdapterSummary) -> dict[str, str]:
+    facts = adapter.training
+    if facts is None:
+        return {}
+    lines = {
+        "trained": f"{facts['steps']:,} steps on {facts['rows']:,} rows of {facts['data']} "
+        f"in {facts['seconds']:,.0f} s ({facts['tokens_per_second']:,.0f} tokens/s)"
+    }
+    measured = facts.get("evaluation")
+    if measured:
+        lines["measured"] = (
+            f"exact match {measured['exact_match_before']:.1%} -> {measured['exact_match_after']:.1%}, "
+            f"loss {measured['loss_before']:.3f} -> {measured['loss_after']:.3f} on {measured['rows']:,} held-out rows"
+        )
+    return lines
+
+
+def _day(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,64 @@
+"""HTTP to a running server: address, key, and its errors as ours. Knows no command."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from client.errors import ServerRefused, ServerUnreachable
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 600
+
+
+class Connection:
+    """A server at `url`, which may end in /v1; with `api_key` where it asks for one."""
+
+    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def json(self, method: str, path: str, **arguments: Any) -> Any:
+        """The body of an answer. Raises ServerUnreachable, ServerRefused."""
+        with self._reachable():
+            response = self._http.request(method, path, **arguments)
+        _raise_for_error(response)
+        return response.json()
+
+    @contextmanager
+    def lines(self, path: str, *, body: dict[str, Any]) -> Iterator[Iterator[str]]:
+        """The lines of a streamed answer, as they come. Raises ServerUnreachable, ServerRefused."""
+        with self._reachable(), self._http.stream("POST", path, json=body) as response:
+            if response.is_error:
+                response.read()
+                _raise_for_error(response)
+            yield response.iter_lines()
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise ServerUnreachable(f"--url {self.url}: no answer ({error})") from error
+
+
+def _raise_for_error(response: httpx.Response) -> None:
+    if not response.is_error:
+        return
+    try:
+        message = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = f"the server answered {response.status_code}"
+    raise ServerRefused(str(message))

@@ -1,0 +1,18 @@
+"""What can go wrong between the command line and a server.
+
+ClientError          one line for the user
+├── ServerUnreachable   no server answers at the URL
+└── ServerRefused       the server answered with an error
+"""
+
+
+class ClientError(Exception):
+    """What went wrong, in one line."""
+
+
+class ServerUnreachable(ClientError):
+    """No server answers at the URL."""
+
+
+class ServerRefused(ClientError):
+    """The server answered with an error; the message is the server's."""
