@@ -2,7 +2,9 @@
 
 import errno
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "x-request-id"
 RETRY_AFTER_SECONDS = 1
+_MAX_PARAM_CHARS = 256
 
 
 class RequestRefused(Exception):
@@ -131,7 +134,8 @@ def error_body(error: Exception) -> ErrorResponse:
 
 def log_failure(error: Exception) -> None:
     """Log what is our own fault, with its traceback; what a client did wrong is not logged."""
-    if wording_of(error).status == 500:
+    wording = wording_of(error)
+    if wording.status >= 500 and not wording.retry:
         logger.error("a request failed: %s", type(error).__name__, exc_info=error)
 
 
@@ -162,17 +166,24 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 async def _on_validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
-    first = problems[0]
-    if first["type"] == "extra_forbidden":
-        first = {**first, "msg": "this field is not known here, and no field is accepted and ignored"}
-    param = ".".join(str(part) for part in first["loc"][1:]) or None
-    message = f"{param}: {first['msg']}" if param else str(first["msg"])
-    if first["type"] == "json_invalid":
-        param, message = None, f"the body is not valid JSON: {first['ctx']['error']} (at character {first['loc'][-1]})"
+    param, message = _worded(problems[0])
     if len(problems) > 1:
-        message += f" (and {len(problems) - 1} more problems)"
+        message += f" (problems beside this one: {len(problems) - 1})"
     body = ErrorBody(message=message, type=_INVALID, param=param, code="invalid_value")
     return JSONResponse(ErrorResponse(error=body).model_dump(), 400)
+
+
+def _worded(problem: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Field and message of one problem of a body."""
+    if problem["type"] == "json_invalid":
+        return None, f"the body is not valid JSON: {problem['ctx']['error']} (at character {problem['loc'][-1]})"
+    param = ".".join(str(part) for part in problem["loc"][1:])[:_MAX_PARAM_CHARS]
+    if not param and problem["type"] in ("missing", "model_attributes_type"):
+        return None, "the body must be a JSON object, sent with content-type: application/json"
+    message = problem["msg"]
+    if problem["type"] == "extra_forbidden":
+        message = "this field is not known here, and no field is accepted and ignored"
+    return param or None, f"{param}: {message}" if param else message
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

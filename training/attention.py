@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-_SCORES_LIMIT = 1 << 30
+_SCORES_LIMIT = 2 << 30
 """Bytes of attention scores that may be kept for the backward pass."""
 _BYTES_PER_SCORE = 8
 

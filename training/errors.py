@@ -5,7 +5,7 @@ TrainingError
 ├── DataError        a data file cannot be read, or has bad rows
 └── NothingTrained   stopped before the first optimiser step, so there is nothing to save
 
-A run also raises what it stands on: BaseModelError, ChatFormatError, AdapterNameInvalid and StoreFailure of `adapters`.
+A run also raises what it stands on: BaseModelError, AdapterNameInvalid and StoreFailure of `adapters`.
 """
 
 from collections.abc import Sequence

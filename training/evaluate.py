@@ -67,7 +67,7 @@ class Evaluator:
             mask = torch.cat([mask.new_ones(len(batch), num_virtual_tokens), mask], dim=1)
         total, count = summed_answer_loss(
             self.model,
-            inputs["labels"],
+            labels=inputs["labels"],
             num_virtual_tokens=num_virtual_tokens,
             inputs_embeds=embeddings,
             attention_mask=mask,

@@ -1,6 +1,6 @@
 """Rows become token ids with their prompt masked out, and batches of them. Reads no file and knows no model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,6 +92,14 @@ class Collator:
             "attention_mask": torch.tensor(mask),
             "labels": torch.tensor(labels),
         }
+
+
+def length_groups(batch: dict[str, torch.Tensor], *, rows_per_group: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The rows of a batch in groups of like length, shortest first, without the padding that a group does not need."""
+    lengths = batch["attention_mask"].sum(dim=1)
+    for rows in lengths.argsort(stable=True).split(rows_per_group):
+        width = int(lengths[rows].max())
+        yield {name: tensor[rows, :width] for name, tensor in batch.items()}
 
 
 def _padded(values: list[int], width: int, filler: int) -> list[int]:

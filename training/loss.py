@@ -10,7 +10,7 @@ from training.examples import IGNORED_LABEL
 
 
 def summed_answer_loss(
-    model: Callable[..., Any], labels: torch.Tensor, *, num_virtual_tokens: int, **inputs: torch.Tensor
+    model: Callable[..., Any], *, labels: torch.Tensor, num_virtual_tokens: int, **inputs: torch.Tensor
 ) -> tuple[torch.Tensor, int]:
     """Sum of the cross entropy over all labelled positions in nats, and how many they are.
 

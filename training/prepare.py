@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from adapters.base_model import BaseModel, open_base_model
 from adapters.chat_format import HUMAN_ASSISTANT_TEMPLATE, ChatFormat, default_chat_format
+from adapters.errors import ChatFormatError
 from adapters.home import home_directory
 from adapters.naming import check_name
 from adapters.store import AdapterStore
@@ -34,7 +35,7 @@ class PreparedRun:
 def prepare_run(config: TrainConfig, console: Console) -> PreparedRun:
     """Read the data, open the base model, and cut everything into tokens.
 
-    Raises DataError, ConfigError, BaseModelError, ChatFormatError, AdapterNameInvalid and StoreFailure.
+    Raises DataError, ConfigError, BaseModelError, AdapterNameInvalid and StoreFailure.
     """
     rows = read_rows(config.data)
     held_out_rows = read_rows(config.eval_data) if config.eval_data is not None else None
@@ -80,7 +81,10 @@ def _chat_format(base: BaseModel, config: TrainConfig) -> ChatFormat:
 def _encode(
     key: str, rows: list[Row], base: BaseModel, chat_format: ChatFormat, config: TrainConfig, console: Console
 ) -> EncodedRows:
-    encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
+    try:
+        encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
+    except ChatFormatError as error:
+        raise ConfigError([f"chat_format: {error}"]) from error
     if not encoded.answered:
         raise DataError([f"{key}: no row keeps any of its answer within max_length {config.max_length}"])
     say(console, f"{key}: {len(rows):,} rows, the longest has {encoded.longest} tokens")

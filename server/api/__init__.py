@@ -1,0 +1,1 @@
+"""HTTP routes: wire types in, text floor called, wire types out. Knows no tokens and no tensors."""

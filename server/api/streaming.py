@@ -113,7 +113,7 @@ def _event(data: bytes) -> bytes:
 def _chunk(
     head: ChunkHead, delta: Delta | None, finish_reason: str | None = None, usage: UsageInfo | None = None
 ) -> bytes:
-    """One chunk as JSON; without a delta it has no choices. `usage` is in each chunk, if only as null, when asked for."""
+    """One chunk as JSON; without a delta it has no choices. If asked for, `usage` is in each, if only as null."""
     choices = [] if delta is None else [ChunkChoice.model_validate({"delta": delta, "finish_reason": finish_reason})]
     chunk = ChatCompletionChunk(id=head.id, created=head.created, model=head.model, choices=choices, usage=usage)
     fields = chunk.model_dump(exclude=set() if head.include_usage else {"usage"})

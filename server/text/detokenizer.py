@@ -9,30 +9,36 @@ from tokenizers.decoders import DecodeStream
 class IncrementalDetokenizer:
     """Turns the ids of one answer into text, special tokens left out; what it gives never ends in half a character.
 
-    All the texts of `decode` and the one of `flush` together are what the tokenizer makes of all ids at once.
+    All texts of `decode` and the one of `flush` together are what the tokenizer makes of all ids at once. Only after
+    bytes that are no UTF-8 may a tokenizer with byte tokens take back a character, which then has been given already.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._stream = DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
-        self._num_chars = 0  # already given
+        self._held: list[int] = []  # ids whose text has not been given
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text that these ids complete; empty while a character is unfinished."""
-        pieces = []
-        for token_id in token_ids:
-            self._ids.append(token_id)
-            piece = self._stream.step(self._tokenizer, token_id)
-            if piece is not None:
-                pieces.append(piece)
-        text = "".join(pieces)
-        self._num_chars += len(text)
-        return text
+        return "".join(self._step(token_id) for token_id in token_ids)
 
     def flush(self) -> str:
         """The held-back tail; an unfinished character in it becomes U+FFFD."""
-        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        tail = text[self._num_chars :]
-        self._num_chars = len(text)
-        return tail
+        held, self._held = self._held, []
+        return self._text_of(held)
+
+    def _step(self, token_id: int) -> str:
+        self._held.append(token_id)
+        try:
+            text = self._stream.step(self._tokenizer, token_id)
+        except Exception:  # tokenizers has no narrower type for text that it would have to take back
+            text = self._text_of(self._held)
+            self._stream = DecodeStream(ids=self._held, skip_special_tokens=True)
+        if text is None:
+            return ""
+        self._held = []
+        return text
+
+    def _text_of(self, token_ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        return text

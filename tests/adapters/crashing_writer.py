@@ -1,7 +1,7 @@
-"""Forks writers of a store and kills each at a random moment: `python -m tests.adapters.crashing_writer ROOT KILLS SEED`.
+"""Forks writers of a store and kills each at a random moment. Run as a module, with ROOT KILLS SEED.
 
-Writes one JSON line: how many publishes were acknowledged, and every problem found. It is a process of its own because a
-fork is cheap only where torch is imported and no other thread runs.
+Writes one JSON line: how many publishes were acknowledged, and every problem found. It is a process of its own because
+a fork is cheap only where torch is imported and no other thread runs.
 """
 
 import json
@@ -21,12 +21,14 @@ from adapters.store import AdapterStore
 from adapters.weights import read_adapter
 from tests.adapters.making import adapter_files
 
-LONGEST_LIFE_SECONDS = 0.03
+LONGEST_LIFE_SECONDS = 0.06
 
 
 def write_until_killed(root: Path, name: str, seed: int, acknowledge: int) -> None:
     """Publish version after version of `name`, acknowledging each; between them everything else that writes."""
     store = AdapterStore(root)
+    store.publish(name, adapter_files(seed=seed))
+    os.write(acknowledge, b"\n")
     for step in range(1_000_000):
         digest = store.publish(name, adapter_files(seed=seed + step)).manifest.digest
         os.write(acknowledge, f"{digest}\n".encode())
@@ -47,10 +49,11 @@ def run_and_kill(root: Path, name: str, chance: random.Random) -> list[str]:
         write_until_killed(root, name, chance.randrange(1 << 40), writing)
         os._exit(1)
     os.close(writing)
-    time.sleep(chance.uniform(0, LONGEST_LIFE_SECONDS))
-    os.kill(writer, signal.SIGKILL)
-    os.waitpid(writer, 0)
     with open(reading) as pipe:
+        pipe.readline()  # it is at work
+        time.sleep(chance.uniform(0, LONGEST_LIFE_SECONDS))
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
         return pipe.read().split()
 
 

@@ -42,7 +42,7 @@ class Running:
 
 def tiny_settings(base: Path, store: Path, **changes: Any) -> Settings:
     """Settings of a server on a tiny base, in float32 on the CPU."""
-    settings = {
+    settings: dict[str, Any] = {
         "base": str(base),
         "store": store,
         "device": "cpu",
@@ -54,7 +54,9 @@ def tiny_settings(base: Path, store: Path, **changes: Any) -> Settings:
     return Settings(**(settings | changes))
 
 
-def soft_prompt_files(seed: int, *, num_virtual_tokens: int = 5, manifest: Mapping[str, Any] | None = None) -> AdapterFiles:
+def soft_prompt_files(
+    seed: int, *, num_virtual_tokens: int = 5, manifest: Mapping[str, Any] | None = None
+) -> AdapterFiles:
     """An adapter of the tiny bases' width; another seed gives other answers."""
     content = None if manifest is None else json.dumps(manifest).encode()
     return adapter_files(num_virtual_tokens=num_virtual_tokens, width=HIDDEN_SIZE, seed=seed, manifest=content)
@@ -84,9 +86,7 @@ def live_server(settings: Settings) -> Iterator[tuple[Running, DrainingServer]]:
     services = build_services(settings)
     app = create_app(services, settings)
     with open_listener("127.0.0.1", 0) as listener:
-        server = DrainingServer(
-            uvicorn_config(app), services.engine, grace_seconds=settings.shutdown_grace_seconds
-        )
+        server = DrainingServer(uvicorn_config(app), services.engine, grace_seconds=settings.shutdown_grace_seconds)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")
         thread.start()
         try:
@@ -122,7 +122,12 @@ async def wait_until_async(condition: Any, *, seconds: float = WAIT_SECONDS) -> 
 
 def chat_body(model: str, text: str = "hello", **fields: Any) -> dict[str, Any]:
     """A greedy chat request."""
-    return {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 24} | fields
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "temperature": 0,
+        "max_tokens": 24,
+    } | fields
 
 
 def events_of(body: str) -> list[Any]:

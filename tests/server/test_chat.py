@@ -1,6 +1,7 @@
 """POST /v1/chat/completions through the app: streamed equals whole, fields are honoured or refused, names resolve."""
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -26,9 +27,10 @@ def content(body: dict[str, Any]) -> str:
     return text
 
 
-async def refusal(client: httpx.AsyncClient, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+async def refusal(client: httpx.AsyncClient, body: dict[str, Any] | str) -> tuple[int, dict[str, Any]]:
     """Status and error of a refused request."""
-    answer = await client.post(CHAT, json=body)
+    content = body if isinstance(body, str) else json.dumps(body)
+    answer = await client.post(CHAT, content=content, headers={"content-type": "application/json"})
     error: dict[str, Any] = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return answer.status_code, error
@@ -52,9 +54,9 @@ async def test_whole_answer_has_openai_shape(served: Served) -> None:
 
 async def test_stream_has_role_content_finish_usage_done(served: Served) -> None:
     _, client = served
-    fields = {"model": "tiny-llama", "ignore_eos": True}
+    fields: dict[str, Any] = {"model": "tiny-llama", "ignore_eos": True}
     whole = await ask(client, **fields)
-    options = {"stream": True, "stream_options": {"include_usage": True}}
+    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     answer = await client.post(CHAT, json=chat_body(**fields, **options))
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.headers["x-accel-buffering"] == "no"
@@ -82,7 +84,7 @@ async def test_stream_without_usage_has_no_usage_field(served: Served) -> None:
 async def test_streamed_text_equals_whole_text(served: Served, seed: int) -> None:
     running, client = served
     running.services.registry.publish("team", soft_prompt_files(1))
-    fields = {"model": "team", "text": "é" * seed, "temperature": 1.0, "seed": seed, "max_tokens": 80}
+    fields: dict[str, Any] = {"model": "team", "text": "é" * seed, "temperature": 1.0, "seed": seed, "max_tokens": 80}
     whole, answer = await asyncio.gather(
         ask(client, **fields), client.post(CHAT, json=chat_body(**fields, stream=True))
     )
@@ -116,7 +118,9 @@ async def test_seed_decides_the_answer_and_no_seed_is_random(served: Served) -> 
 async def test_top_k_of_one_is_greedy_and_null_is_left_out(served: Served) -> None:
     _, client = served
     greedy = content(await ask(client, model="tiny-llama"))
-    assert content(await ask(client, model="tiny-llama", temperature=1.3, top_k=1, top_p=None, stop=None, n=1)) == greedy
+    assert (
+        content(await ask(client, model="tiny-llama", temperature=1.3, top_k=1, top_p=None, stop=None, n=1)) == greedy
+    )
     assert content(await ask(client, model="tiny-llama", top_k=-1, user="someone")) == greedy
 
 
@@ -164,7 +168,8 @@ async def test_adapter_is_found_by_every_form_of_its_name(served: Served, refere
 
 
 @pytest.mark.parametrize(
-    "model", ["nobody", "team@abcdef", "tiny-llama:", "tiny-llama:nobody", "other:team", "../../etc/passwd", "a b\n", "@"]
+    "model",
+    ["nobody", "team@abcdef", "tiny-llama:", "tiny-llama:nobody", "other:team", "../../etc/passwd", "a b\n", "@"],
 )
 async def test_unknown_model_is_404(served: Served, model: str) -> None:
     running, client = served
@@ -221,11 +226,16 @@ async def test_messages_that_the_template_refuses_are_a_400(served: Served) -> N
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
         ({"model": ""}, "model"),
+        ({"user": "\ud800"}, "user"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"k" * 300: 1}, "k" * 256),
     ],
 )
 async def test_what_cannot_be_honoured_is_refused_by_name(served: Served, fields: dict[str, Any], param: str) -> None:
     _, client = served
-    status, error = await refusal(client, chat_body("tiny-llama") | fields)
+    # the standard library's JSON, because httpx refuses to send a half surrogate or an infinite number
+    body = json.dumps(chat_body("tiny-llama") | fields)
+    status, error = await refusal(client, body)
     assert (status, error["type"], error["param"]) == (400, "invalid_request_error", param)
     assert error["message"].startswith(f"{param}: ")
 

@@ -6,7 +6,7 @@ from adapters.chat_format import ChatFormat, default_chat_format
 from tests.tiny import EOS_ID, tiny_tokenizer
 from tests.training.rows import CHINESE, ENGLISH
 from training.data import Row
-from training.examples import IGNORED_LABEL, Collator, EncodedRows, encode_rows
+from training.examples import IGNORED_LABEL, Collator, EncodedRows, encode_rows, length_groups
 
 HUMAN = tiny_tokenizer(chat_template=None)
 
@@ -53,3 +53,15 @@ def test_batches_are_padded_on_the_right() -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED_LABEL, 2, 3], [4, IGNORED_LABEL, IGNORED_LABEL]]
     assert batch["input_ids"].dtype == torch.long
+
+
+def test_groups_of_like_length_hold_every_row_once_with_less_padding() -> None:
+    features = [{"input_ids": [length] * length, "labels": [length] * length} for length in (5, 1, 4, 2, 3)]
+    groups = list(length_groups(Collator(pad_id=0)(features), rows_per_group=2))
+    assert [group["input_ids"].tolist() for group in groups] == [
+        [[1, 0], [2, 2]],
+        [[3, 3, 3, 0], [4, 4, 4, 4]],
+        [[5, 5, 5, 5, 5]],
+    ]
+    assert [group["attention_mask"].sum().item() for group in groups] == [3, 7, 5]
+    assert groups[0]["labels"].tolist() == [[1, IGNORED_LABEL], [2, 2]]

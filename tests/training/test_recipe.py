@@ -69,7 +69,13 @@ def _reference_losses(base: Path, output_dir: Path, *, max_steps: int, **setting
 
 @pytest.mark.parametrize(
     ("family", "batch_size", "accumulation", "learning_rate", "max_steps"),
-    [("llama", 1, 8, 1e-2, 50), ("llama", 4, 2, 1e-2, 50), ("bloom", 1, 8, 5e-5, 12), ("bloom", 4, 1, 1e-2, 12)],
+    [
+        ("llama", 1, 8, 1e-2, 50),
+        ("llama", 4, 2, 1e-2, 50),
+        ("llama", 10, 1, 1e-2, 20),
+        ("bloom", 1, 8, 5e-5, 12),
+        ("bloom", 4, 1, 1e-2, 12),
+    ],
 )
 def test_our_losses_are_the_reference_recipes(
     tmp_path: Path,

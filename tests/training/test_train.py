@@ -17,7 +17,7 @@ from adapters.errors import AdapterNameInvalid, BaseModelError
 from adapters.naming import check_name
 from adapters.store import AdapterStore, read_card
 from adapters.weights import check_compatible
-from tests.tiny import Family
+from tests.tiny import Family, save_tiny_base
 from tests.training.rows import CHINESE, ENGLISH, tiny_config, write_jsonl
 from training.config import load_train_config
 from training.errors import ConfigError, DataError, NothingTrained
@@ -255,6 +255,13 @@ def test_an_alias_is_not_overwritten(tmp_path: Path, bases: dict[Family, Path]) 
 def test_a_base_without_a_chat_template_has_none_to_use(tmp_path: Path, bases: dict[Family, Path]) -> None:
     with pytest.raises(ConfigError, match="chat_format: 'model', but tiny-bloom has no chat template"):
         train(tiny_config(bases["bloom"], tmp_path, chat_format="model"), console=_quiet())
+
+
+def test_a_template_that_refuses_the_system_prompt_is_named(tmp_path: Path) -> None:
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}x"
+    base = save_tiny_base("llama", tmp_path / "strict", chat_template=template)
+    with pytest.raises(ConfigError, match=r"^chat_format: .*no system role"):
+        train(tiny_config(base, tmp_path, system_prompt="Be brief."), console=_quiet())
 
 
 def test_prompts_that_leave_no_room_for_an_answer_are_refused(tmp_path: Path, bases: dict[Family, Path]) -> None:

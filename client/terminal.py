@@ -1,0 +1,58 @@
+"""What every command has in common: its exit codes, its lines on stdout and stderr, its logging. Knows no command."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:  # imported when it is needed: --help must be quick
+    from rich.console import Console
+
+FAILED, WRONG_USAGE = 1, 2
+"""Exit codes; 0 is done."""
+
+
+def end(code: int, *lines: str) -> NoReturn:
+    """End the program with lines on stderr."""
+    for line in lines:
+        typer.echo(f"hotprompt: {line}", err=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn what adapters, stores, base models and servers raise into one line on stderr and an exit code."""
+    from adapters.errors import AdapterError, AdapterNameInvalid, BaseModelError
+    from client.errors import ClientError
+
+    try:
+        yield
+    except AdapterNameInvalid as error:
+        end(WRONG_USAGE, str(error))
+    except (AdapterError, BaseModelError, ClientError) as error:
+        end(FAILED, str(error))
+
+
+def stdout() -> "Console":
+    """A console that takes text as it is: no markup, no colours of its own choosing, no wrapping."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, soft_wrap=True)
+
+
+def log_to_stderr(level: int) -> None:
+    """Log from this level on; preparing the base model is always told, since it takes a while."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("adapters").setLevel(logging.INFO)
+    for chatty in ("httpx", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' own bars and hints off the terminal. The hub's bars stay: a download takes a while."""
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+    set_verbosity_error()
+    disable_progress_bar()

@@ -1,0 +1,103 @@
+"""The end of a server: SIGTERM lets streams finish, a second one does not; and starts that must not succeed."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from server.config import Settings
+from tests.server.building import WAIT_SECONDS, chat_body, events_of, live_server, stop, tiny_settings
+
+
+async def test_told_to_end_it_finishes_streams_and_refuses_new_requests(settings: Settings) -> None:
+    with live_server(settings) as (running, server):
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+            body = chat_body("tiny-llama", ignore_eos=True, max_tokens=700, stream=True)
+            streams = [asyncio.create_task(client.post("/v1/chat/completions", json=body)) for _ in range(8)]
+            while running.engine.stats().num_running < 8:
+                await asyncio.sleep(0.005)
+            stop(server)
+            while not running.engine.is_draining:
+                await asyncio.sleep(0.005)
+            assert (await client.get("/ready")).status_code == 503
+            assert (await client.get("/health")).status_code == 200
+            refused = await client.post("/v1/chat/completions", json=chat_body("tiny-llama"))
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_stopping")
+            for stream in await asyncio.gather(*streams):
+                events = events_of(stream.text)
+                assert events[-1] == "[DONE]"
+                assert events[-2]["choices"][0]["finish_reason"] == "length"
+
+
+async def test_past_the_grace_period_streams_end_with_an_error_event(tiny_base: Path, tmp_path: Path) -> None:
+    with live_server(tiny_settings(tiny_base, tmp_path, shutdown_grace_seconds=0)) as (running, server):
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+            body = chat_body("tiny-llama", ignore_eos=True, max_tokens=900, stream=True)
+            stream = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            while running.engine.stats().num_running < 1:
+                await asyncio.sleep(0.005)
+            stop(server)
+            events = events_of((await stream).text)
+            assert events[-1] == "[DONE]" or events[-1]["error"]["code"] == "server_stopping"
+
+
+@contextmanager
+def _process(*flags: str, home: Path) -> Iterator["subprocess.Popen[str]"]:
+    environment = os.environ | {"HOTPROMPT_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "hotprompt", "serve", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def test_sigterm_is_an_orderly_end_with_exit_code_0(tiny_base: Path, tmp_path: Path) -> None:
+    port = _free_port()
+    with _process("--base", str(tiny_base), "--port", str(port), "--max-model-len", "512", home=tmp_path) as process:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
+                    break
+            except httpx.TransportError:
+                assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_SECONDS) == 0
+
+
+def test_starts_that_fail_say_why_in_one_line(tiny_base: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        cases = [
+            (["--base", str(tiny_base), "--port", port], 1, f"--port {port}"),
+            (["--base", str(tmp_path / "nowhere"), "--port", "0"], 1, "--base"),
+            (["--base", str(tiny_base), "--port", "notaport"], 2, "--port"),
+        ]
+        for flags, code, said in cases:
+            with _process(*flags, home=tmp_path) as process:
+                _, errors = process.communicate(timeout=WAIT_SECONDS)
+            lines = [line for line in errors.splitlines() if line.startswith("hotprompt: ")]
+            assert process.returncode == code, errors
+            assert len(lines) == 1, errors
+            assert said in lines[0]
+            assert "Traceback" not in errors
