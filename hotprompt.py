@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong usage, 1 failed. A user's mistake is one line on std
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -365,6 +366,8 @@ def _quiet_libraries() -> None:
     """Keep transformers' own bars and hints off the terminal; what hotprompt does itself is still told."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # peft asks transformers by a name that the next version drops: nothing that a user could mend.
+    warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
