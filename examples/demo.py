@@ -104,14 +104,21 @@ def _demo(work: Path, dtype: str, console: Console) -> list[Figure]:
             work=work,
         )
     with _server(work, dtype) as url:
-        client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         console.rule(f"2. training {NAME}")
         _run("train", "--config", CONFIG, "--name", NAME, "--data", train_file, work=work, store="trained")
         adapter = _published(work / "trained")
+        return asyncio.run(_chat(url, adapter, test_reviews, work, dtype, console))
+
+
+async def _chat(
+    url: str, adapter: Path, reviews: list[Review], work: Path, dtype: str, console: Console
+) -> list[Figure]:
+    """Parts 3 and 4: everything that goes through the `openai` client."""
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
         console.rule("3. registering it while three other streams run")
-        figures = asyncio.run(_register_live(client, url, adapter, work, dtype, console))
-        console.rule(f"4. {len(test_reviews)} held-out reviews, streamed")
-        return figures + asyncio.run(_ask_reviews(client, test_reviews, console))
+        figures = await _register_live(client, url, adapter, work, dtype, console)
+        console.rule(f"4. {len(reviews)} held-out reviews, streamed")
+        return figures + await _ask_reviews(client, reviews, console)
 
 
 # -- 3: live registration ----------------------------------------------------------------------------------------------
