@@ -147,7 +147,7 @@ def train(
     """Train an adapter and publish it to the store. Flags go before --set, and that before --config."""
     flags = {key: value for key, value in locals().items() if key not in ("config", "set_")}
     from training.config import load_train_config
-    from training.errors import ConfigError, DataError, NothingTrained, TrainingError
+    from training.errors import ConfigError, DataError, TrainingError
 
     try:
         settings = load_train_config(config, set_ or [], flags)
@@ -164,7 +164,7 @@ def train(
         _exit(WRONG_USAGE, *error.problems)
     except DataError as error:
         _exit(FAILED, *str(error).splitlines())
-    except (TrainingError, NothingTrained, AdapterError, BaseModelError) as error:
+    except (TrainingError, AdapterError, BaseModelError) as error:
         _exit(FAILED, str(error))
     if result.interrupted:
         raise typer.Exit(FAILED)
@@ -363,9 +363,7 @@ def _log_to_stderr(level: int) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keep transformers' own bars and hints off the terminal; what hotprompt does itself is still told."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Keep transformers' own bars and peft's warning off the terminal; what hotprompt does itself is still told."""
     # peft asks transformers by a name that the next version drops: nothing that a user could mend.
     warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
     from transformers.utils.logging import disable_progress_bar
