@@ -37,7 +37,14 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         finally:
             await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
 
-    app = FastAPI(title="hotprompt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="hotprompt",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # a redirect would lead to wherever the Host header says
+    )
     app.state.parts = _parts(services, settings)
     for router in (chat.router, models.router, adapters.router, health.router):
         app.include_router(router)

@@ -43,6 +43,8 @@ def _as_parts(content: object) -> object:
 class ChatMessage(_Request):
     role: Literal["system", "user", "assistant"]
     content: Annotated[list[TextPart], BeforeValidator(_as_parts)] = Field(min_length=1, max_length=1024)
+    refusal: None = None
+    """There only so that a message of an answer can be sent back as it came."""
 
     @property
     def text(self) -> str:
@@ -232,7 +234,7 @@ def _as_rollback(value: object) -> object:
 
 
 class AdapterChange(_Request):
-    """Body of PATCH: at least one change; they are made in the order rollback, pinned, alias."""
+    """Body of PATCH: at least one change. If one is refused, none is made."""
 
     rollback: Annotated[Literal[True] | str | None, BeforeValidator(_as_rollback)] = None
     """true: the version before the current one; otherwise the digest or a prefix of it."""

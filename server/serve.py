@@ -16,6 +16,7 @@ from server.engine.errors import CacheTooSmall, ModelUnsupported
 from server.services import build_services
 
 MAX_HEADER_BYTES = 64 * 1024
+BACKLOG = 2048
 FLUSH_SECONDS = 5
 """What connections get to take their last bytes, after the engine has stopped."""
 
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> None:
             raise StartError(str(error)) from error
         app = create_app(services, settings)
         server = DrainingServer(uvicorn_config(app), services.engine, grace_seconds=settings.shutdown_grace_seconds)
+        begin_to_listen(listener)
         server.run(sockets=[listener])
 
 
@@ -56,6 +58,14 @@ def open_listener(host: str, port: int) -> socket.socket:
             listener.close()
         flag = f"--host {host}" if isinstance(error, socket.gaierror) else f"--port {port} (--host {host})"
         raise StartError(f"{flag}: {error.strerror}") from error
+
+
+def begin_to_listen(listener: socket.socket) -> None:
+    """Let connections wait for the server. Raises StartError when another server took the port meanwhile."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise StartError(f"--port {listener.getsockname()[1]}: {error.strerror}") from error
 
 
 def uvicorn_config(app: FastAPI) -> uvicorn.Config:

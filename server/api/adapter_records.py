@@ -1,12 +1,13 @@
 """What the API tells of an adapter: the store's record, its manifest, and whether it is in memory."""
 
 import logging
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from adapters.errors import AdapterDamaged
 from adapters.manifest import MANIFEST_FILE, AdapterManifest
-from adapters.records import NameRecord
+from adapters.records import AliasRecord, NameRecord
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from server.protocol import AdapterRecord, AdapterVersion
@@ -16,6 +17,22 @@ logger = logging.getLogger(__name__)
 
 def adapter_record(registry: AdapterRegistry, record: NameRecord) -> AdapterRecord:
     """Describe the current version of a name. Reads the disk. Raises AdapterDamaged."""
+    return _describe(registry, record, registry.store.aliases())
+
+
+def adapter_records(registry: AdapterRegistry) -> list[AdapterRecord]:
+    """Describe every name of the store; one that is damaged, or removed meanwhile, is left out with a warning."""
+    records = []
+    aliases = registry.store.aliases()
+    for record in registry.store.names():
+        try:
+            records.append(_describe(registry, record, aliases))
+        except AdapterDamaged as error:
+            logger.warning("%r is left out of the list: %s", record.name, error)
+    return records
+
+
+def _describe(registry: AdapterRegistry, record: NameRecord, aliases: Sequence[AliasRecord]) -> AdapterRecord:
     store = registry.store
     manifest = _read_manifest(store, record.current)
     return AdapterRecord(
@@ -23,7 +40,7 @@ def adapter_record(registry: AdapterRegistry, record: NameRecord) -> AdapterReco
         digest=record.current,
         created=record.created,
         versions=[AdapterVersion(digest=version.digest, created=version.created) for version in record.versions],
-        aliases=[alias.name for alias in store.aliases() if alias.reference.name == record.name],
+        aliases=[alias.name for alias in aliases if alias.reference.name == record.name],
         pinned=record.pinned,
         resident=registry.is_resident(record.current),
         kind=manifest.kind,
@@ -33,17 +50,6 @@ def adapter_record(registry: AdapterRegistry, record: NameRecord) -> AdapterReco
         base=manifest.base.name if manifest.base else None,
         training=manifest.training.model_dump(mode="json") if manifest.training else None,
     )
-
-
-def adapter_records(registry: AdapterRegistry) -> list[AdapterRecord]:
-    """Describe every name of the store; one that is damaged, or removed meanwhile, is left out with a warning."""
-    records = []
-    for record in registry.store.names():
-        try:
-            records.append(adapter_record(registry, record))
-        except AdapterDamaged as error:
-            logger.warning("%r is left out of the list: %s", record.name, error)
-    return records
 
 
 def _read_manifest(store: AdapterStore, digest: str) -> AdapterManifest:

@@ -43,10 +43,12 @@ async def upload_adapter(request: Request, response: Response, parts: PartsDep) 
 
 @router.patch("/v1/adapters/{name}", dependencies=CHANGE)
 async def change_adapter(name: str, body: AdapterChange, parts: PartsDep) -> AdapterRecord:
-    """Roll back, pin and alias; a version that a name is rolled back to is computed before the answer."""
-    record = await asyncio.to_thread(_change, parts, name, body)
-    adapter = await asyncio.to_thread(parts.registry.get, record.name)
-    await parts.engine.prefill(adapter.soft_prompt)
+    """Alias, roll back and pin; a version is loaded and computed before the name stands for it."""
+    version = await asyncio.to_thread(_version_after, parts, name, body)
+    if body.rollback is not None or body.pinned:
+        adapter = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.current}")
+        await parts.engine.prefill(adapter.soft_prompt)
+    record = await asyncio.to_thread(_change, parts, version, body)
     return await asyncio.to_thread(adapter_record, parts.registry, record)
 
 
@@ -65,15 +67,23 @@ def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:
     return adapter
 
 
-def _change(parts: Parts, name: str, change: AdapterChange) -> NameRecord:
-    registry = parts.registry
+def _version_after(parts: Parts, name: str, change: AdapterChange) -> NameRecord:
+    """The record as it will be after a roll-back, if one is asked for."""
     if name == parts.resolver.base_name:
         raise BaseModelKept(f"{name} is the base model, not an adapter")
-    target = registry.store.record(name).name
-    if change.rollback is not None:
-        registry.rollback(target, change.rollback if isinstance(change.rollback, str) else None)
-    if change.pinned is not None:
-        registry.pin(target, pinned=change.pinned)
+    record = parts.registry.store.record(name)
+    if change.rollback is None:
+        return record
+    return record.rolled_back(change.rollback if isinstance(change.rollback, str) else None)
+
+
+def _change(parts: Parts, version: NameRecord, change: AdapterChange) -> NameRecord:
+    """Make the changes; the only one that may be refused comes first."""
+    registry = parts.registry
     if change.alias is not None:
-        registry.alias(change.alias, target)
-    return registry.store.record(target)
+        registry.alias(change.alias, version.name)
+    if change.rollback is not None:
+        registry.rollback(version.name, version.current)
+    if change.pinned is not None:
+        registry.pin(version.name, pinned=change.pinned)
+    return registry.store.record(version.name)

@@ -1,4 +1,7 @@
-"""What routes are given: one record of the app's parts, and the key checks as dependencies. Knows no route."""
+"""What routes are given: one record of the app's parts, and the key checks as dependencies. Knows no route.
+
+They are coroutines although they wait for nothing: FastAPI hands plain functions to a pool of threads, one by one.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -26,7 +29,7 @@ class Parts:
     started: int
 
 
-def parts_of(request: Request) -> Parts:
+async def parts_of(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
@@ -35,17 +38,17 @@ PartsDep = Annotated[Parts, Depends(parts_of)]
 AuthorizationHeader = Annotated[str | None, Header()]
 
 
-def require_chat_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
+async def require_chat_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
     """Refuse who may not chat."""
     parts.keys.check_chat(authorization)
 
 
-def require_admin_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
+async def require_admin_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
     """Refuse who may not change adapters."""
     parts.keys.check_admin(authorization)
 
 
-def refuse_when_stopping(parts: PartsDep) -> None:
+async def refuse_when_stopping(parts: PartsDep) -> None:
     """Refuse new work while the server drains."""
     if parts.engine.is_draining:
         raise EngineStopping("the server is stopping")

@@ -9,7 +9,7 @@ router = APIRouter()
 
 
 @router.get("/health")
-def health(parts: PartsDep, response: Response) -> Health:
+async def health(parts: PartsDep, response: Response) -> Health:
     """200 while the engine's thread lives, draining or not; else 503."""
     if parts.engine.is_alive:
         return Health(status="ok")
@@ -18,7 +18,7 @@ def health(parts: PartsDep, response: Response) -> Health:
 
 
 @router.get("/ready")
-def ready(parts: PartsDep, response: Response) -> Health:
+async def ready(parts: PartsDep, response: Response) -> Health:
     """200 while new requests are taken; 503 while draining, or when the engine is dead."""
     if parts.engine.is_alive and not parts.engine.is_draining:
         return Health(status="ok")

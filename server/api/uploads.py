@@ -34,7 +34,7 @@ async def read_upload(request: Request) -> Upload:
     A large body lies in a temporary file while it comes in; the file names that a client gives are not used.
     Raises UploadInvalid, AdapterTooLarge, and HTTPException for a body that is too large or is not multipart.
     """
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UploadInvalid("the body must be multipart/form-data, with a part for each file")
     raise_body_limit(request, MAX_UPLOAD_BYTES)
     async with request.form(max_files=len(MAX_FILE_BYTES), max_fields=1, max_part_size=_MAX_NAME_BYTES) as form:

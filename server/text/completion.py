@@ -114,6 +114,7 @@ class Completions:
         self._backend = base.tokenizer.backend_tokenizer
         self._base_format = default_chat_format(base.tokenizer)
         self._stop_token_ids = stop_token_ids
+        self._max_prompt_chars = engine.max_model_len * max(map(len, base.tokenizer.get_vocab()))
         # Encoding changes the tokenizer while these are set, and requests are encoded in several threads at once.
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -153,6 +154,7 @@ class Completions:
     def _prepare(self, request: CompletionRequest) -> _Prompt:
         """Everything that reads the disk or takes long before the engine; runs in a worker thread."""
         adapter = self._resolver.load(request.model)
+        self._refuse_hopeless(request.messages)
         chat_format = (adapter.manifest.chat_format if adapter else None) or self._base_format
         token_ids = chat_format.encode(request.messages, self._tokenizer)
         if not token_ids:
@@ -162,6 +164,14 @@ class Completions:
         max_tokens = self._max_tokens(request, chat_format.sampling, len(token_ids), num_virtual_tokens)
         params = self._sampling_params(request, chat_format.sampling, max_tokens)
         return _Prompt(token_ids, params, soft_prompt, self._stop_strings(request, chat_format))
+
+    def _refuse_hopeless(self, messages: Iterable[Mapping[str, str]]) -> None:
+        """Refuse text that is too long even in the longest tokens, before seconds are spent on encoding it."""
+        num_chars = sum(len(message["content"]) for message in messages)
+        if num_chars > self._max_prompt_chars:
+            raise PromptTooLong(
+                f"this model's context is {self._engine.max_model_len} tokens: {num_chars} characters do not fit"
+            )
 
     def _max_tokens(
         self, request: CompletionRequest, defaults: SamplingDefaults, num_prompt_tokens: int, num_virtual_tokens: int

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from adapters.files import AdapterFiles
-from tests.adapters.making import peft_config, random_rows, tensor_bytes
+from tests.adapters.making import adapter_files, peft_config, random_rows, tensor_bytes
 from tests.server.building import Running, chat_body, multipart, soft_prompt_files
 from tests.server.conftest import Served
 from tests.tiny import HIDDEN_SIZE
@@ -214,6 +214,22 @@ async def test_parts_of_an_upload(served: Served) -> None:
     no_form = await client.post(ADAPTERS, json={"name": "x"})
     assert "multipart" in no_form.json()["error"]["message"]
     assert {response.status_code for response in (missing, nameless, no_form)} == {400}
+
+
+async def test_a_change_that_is_refused_in_part_is_not_made(served: Served) -> None:
+    running, client = served
+    running.services.registry.store.publish("team", adapter_files(width=HIDDEN_SIZE + 1))  # as for another base
+    for name in ("team", "other"):
+        assert (await _upload(client, name, soft_prompt_files(1))).status_code == 201
+    before = (await client.get(f"{ADAPTERS}/team")).json()
+    for change, status in (
+        ({"alias": "other", "pinned": True}, 409),
+        ({"alias": "../x", "pinned": True}, 400),
+        ({"alias": "prod", "rollback": "abcdef"}, 404),
+        ({"alias": "prod", "rollback": True}, 400),
+    ):
+        assert (await client.patch(f"{ADAPTERS}/team", json=change)).status_code == status
+        assert (await client.get(f"{ADAPTERS}/team")).json() == before
 
 
 @pytest.mark.parametrize("body", [{}, {"pinned": "yes"}, {"rollback": False}, {"alias": ""}, {"colour": "red"}])

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
 import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionAssistantMessageParam, ChatCompletionUserMessageParam
 
 from tests.server.building import Running, multipart, soft_prompt_files
 
@@ -66,3 +68,15 @@ async def test_errors_come_as_the_clients_own(client: AsyncOpenAI) -> None:
             model="tiny-llama", messages=[{"role": "user", "content": "x"}], frequency_penalty=1
         )
     assert refused.value.param == "frequency_penalty"
+
+
+async def test_a_conversation_goes_on_with_the_answers_own_message(client: AsyncOpenAI) -> None:
+    question: ChatCompletionUserMessageParam = {"role": "user", "content": "hello"}
+    first = await client.chat.completions.create(model="tiny-llama", messages=[question], max_tokens=8)
+    message = cast(ChatCompletionAssistantMessageParam, first.choices[0].message)  # as the client's own examples do
+    second = await client.chat.completions.create(
+        model="tiny-llama", messages=[question, message, question], max_tokens=8
+    )
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.prompt_tokens > 2 * first.usage.prompt_tokens

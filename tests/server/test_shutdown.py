@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from server.config import Settings
-from tests.server.building import WAIT_SECONDS, chat_body, events_of, live_server, stop, tiny_settings
+from server.serve import StartError, begin_to_listen, open_listener
+from tests.server.building import WAIT_SECONDS, chat_body, events_of, live_server, stop, text_of, tiny_settings
 
 
 async def test_told_to_end_it_finishes_streams_and_refuses_new_requests(settings: Settings) -> None:
@@ -67,20 +69,55 @@ def _free_port() -> int:
         return port
 
 
-def test_sigterm_is_an_orderly_end_with_exit_code_0(tiny_base: Path, tmp_path: Path) -> None:
+def _wait_until_ready(process: "subprocess.Popen[str]", url: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            if httpx.get(f"{url}/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+async def test_sigterm_lets_8_live_streams_finish_and_ends_with_exit_code_0(tiny_base: Path, tmp_path: Path) -> None:
     port = _free_port()
-    with _process("--base", str(tiny_base), "--port", str(port), "--max-model-len", "512", home=tmp_path) as process:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                assert process.poll() is None, process.stderr and process.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_SECONDS) == 0
+    url = f"http://127.0.0.1:{port}"
+    body = chat_body("tiny-llama", ignore_eos=True, max_tokens=400, stream=True)
+    with _process("--base", str(tiny_base), "--port", str(port), home=tmp_path) as process:
+        await asyncio.to_thread(_wait_until_ready, process, url)
+        begun = asyncio.Semaphore(0)
+
+        async def stream(client: httpx.AsyncClient) -> str:
+            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                lines = answer.aiter_lines()
+                first = await anext(lines)
+                begun.release()
+                return "\n".join([first, *[line async for line in lines]])
+
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            streams = [asyncio.create_task(stream(client)) for _ in range(8)]
+            for _ in streams:
+                await begun.acquire()
+            assert not any(task.done() for task in streams)
+            process.send_signal(signal.SIGTERM)
+            for text in await asyncio.gather(*streams):
+                events = events_of(text)
+                assert len(text_of(events)) > 0
+                assert events[-1] == "[DONE]"
+                assert events[-2]["choices"][0]["finish_reason"] == "length"
+        assert await asyncio.to_thread(process.wait, WAIT_SECONDS) == 0
+
+
+def test_a_port_that_is_taken_while_the_model_loads_is_one_clear_line() -> None:
+    """Two sockets may be bound to one port until one of them listens."""
+    with open_listener("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with open_listener("127.0.0.1", port) as second:
+            begin_to_listen(first)
+            with pytest.raises(StartError, match=f"--port {port}"):
+                begin_to_listen(second)
 
 
 def test_starts_that_fail_say_why_in_one_line(tiny_base: Path, tmp_path: Path) -> None:

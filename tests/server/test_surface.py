@@ -67,6 +67,7 @@ async def test_errors_have_one_shape(served: Served) -> None:
     _, client = served
     answers = [
         (await client.get("/nowhere"), 404),
+        (await client.get("/health/"), 404),
         (await client.put("/v1/models"), 405),
         (await client.post("/v1/chat/completions", content=b"x" * (5 << 20)), 413),
         (await client.get("/v1/models/nobody"), 404),
