@@ -1,6 +1,7 @@
 """How messages become token ids, at training and at serving time alike; travels with the adapter. Knows no HTTP."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
@@ -44,7 +45,7 @@ class ChatFormat(BaseModel):
     template: str = Field(min_length=1, max_length=MAX_TEMPLATE_CHARS)
     add_special_tokens: bool = False
     system_prompt: str | None = Field(default=None, max_length=MAX_TEMPLATE_CHARS)
-    stop: tuple[str, ...] = Field(default=(), max_length=4)
+    stop: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=4)
     sampling: SamplingDefaults = SamplingDefaults()
 
     def render(self, messages: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> str:

@@ -11,4 +11,6 @@ def home_directory() -> Path:
 
 
 def default_store() -> Path:
-    return home_directory() / "store"
+    """`HOTPROMPT_STORE`, which is `hotprompt serve --store` in the environment, or `store/` in the home."""
+    configured = os.environ.get("HOTPROMPT_STORE")
+    return Path(configured).expanduser() if configured else home_directory() / "store"

@@ -58,6 +58,10 @@ class AdapterStore:
         """Every alias, by name; a damaged record is left out with a warning."""
         return [record for record in self._records() if isinstance(record, AliasRecord)]
 
+    def damaged_names(self) -> list[str]:
+        """Names whose record cannot be read."""
+        return [name for name in self._recorded_names() if self._is_damaged(name)]
+
     def record(self, name: str) -> NameRecord:
         """The record that a name, or an alias of it, stands for.
 
@@ -228,6 +232,13 @@ class AdapterStore:
 
     def _recorded_names(self) -> list[str]:
         return sorted(path.stem for path in self._names.glob("*.json") if NAME_PATTERN.fullmatch(path.stem))
+
+    def _is_damaged(self, name: str) -> bool:
+        try:
+            self._read_record(name)
+        except StoreFailure:
+            return True
+        return False
 
     def _records(self) -> Iterator[NameRecord | AliasRecord]:
         for name in self._recorded_names():

@@ -1,15 +1,18 @@
 """One set of adapter commands over two places: a store on the disk, and a running server. Prints nothing."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from adapters.errors import AdapterNameInvalid
+from adapters.errors import AdapterError, AdapterNameInvalid
 from adapters.files import read_adapter_directory
 from adapters.naming import check_name
 from adapters.records import NameRecord
 from adapters.store import AdapterStore
 from client.connection import Connection
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,14 @@ class StorePlace:
         self._base_name = base_name
 
     def list(self) -> tuple[AdapterSummary, ...]:
-        return tuple(self._summary(record) for record in self._store.names())
+        """Damaged adapters are left out with a warning: `verify` tells of them."""
+        summaries = []
+        for record in self._store.names():
+            try:
+                summaries.append(self._summary(record))
+            except AdapterError as error:
+                logger.warning("%s is left out: %s", record.name, error)
+        return tuple(summaries)
 
     def show(self, name: str) -> AdapterSummary:
         return self._summary(self._store.record(name))
@@ -106,17 +116,20 @@ class ServerPlace:
         self._connection = connection
 
     def list(self) -> tuple[AdapterSummary, ...]:
-        records = self._connection.json("GET", "/v1/adapters")["data"]
-        return tuple(_from_record(record) for record in records)
+        answer = self._connection.json("GET", "/v1/adapters")
+        try:
+            return tuple(_from_record(record) for record in answer["data"])
+        except (LookupError, TypeError):
+            raise self._connection.not_ours() from None
 
     def show(self, name: str) -> AdapterSummary:
-        return _from_record(self._connection.json("GET", _path_of(name)))
+        return self._ask("GET", _path_of(name))
 
     def add(self, name: str, path: Path) -> AdapterSummary:
         check_name(name)
         files = read_adapter_directory(path).by_name()
         parts = {file_name: (file_name, content) for file_name, content in files.items()}
-        return _from_record(self._connection.json("POST", "/v1/adapters", data={"name": name}, files=parts))
+        return self._ask("POST", "/v1/adapters", data={"name": name}, files=parts)
 
     def remove(self, name: str) -> None:
         self._connection.json("DELETE", _path_of(name))
@@ -133,7 +146,14 @@ class ServerPlace:
         return self._change(name, {"rollback": digest or True})
 
     def _change(self, name: str, change: dict[str, Any]) -> AdapterSummary:
-        return _from_record(self._connection.json("PATCH", _path_of(name), json=change))
+        return self._ask("PATCH", _path_of(name), json=change)
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> AdapterSummary:
+        record = self._connection.json(method, path, **arguments)
+        try:
+            return _from_record(record)
+        except (LookupError, TypeError):
+            raise self._connection.not_ours() from None
 
 
 def _path_of(name: str) -> str:

@@ -1,9 +1,9 @@
 """A conversation in the terminal, streamed from a running server. Keeps its history here; knows no model."""
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console
 
@@ -11,6 +11,7 @@ from client.connection import Connection
 from client.errors import ClientError, ServerRefused
 
 HELP = "/exit ends the chat, /clear forgets the conversation"
+BROKEN_OFF = "the answer broke off"
 
 
 @dataclass(slots=True)
@@ -27,12 +28,9 @@ class Conversation:
         body = {"model": self.model, "messages": messages, "stream": True}
         pieces: list[str] = []
         with self.connection.lines("/v1/chat/completions", body=body) as lines:
-            for chunk in _chunks(lines):
-                if "error" in chunk:
-                    raise ServerRefused(str(chunk["error"].get("message", "the answer broke off")))
-                for choice in chunk.get("choices", []):
-                    pieces.append(choice.get("delta", {}).get("content") or "")
-                    yield pieces[-1]
+            for data in _events(lines):
+                pieces.append(_text_of(data))
+                yield pieces[-1]
         self.messages = [*messages, {"role": "assistant", "content": "".join(pieces)}]
 
 
@@ -57,7 +55,7 @@ def run_chat(conversation: Conversation, console: Console, read_line: Callable[[
 def _turn(conversation: Conversation, console: Console, text: str) -> None:
     try:
         for piece in conversation.answer(text):
-            console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(piece), end="", markup=False, highlight=False, soft_wrap=True)
         console.print()
     except KeyboardInterrupt:
         console.print("[dim] (cut off)[/dim]")
@@ -67,6 +65,11 @@ def _turn(conversation: Conversation, console: Console, text: str) -> None:
         console.print(f"[red]{error}[/red]")
 
 
+def printable(text: str) -> str:
+    """The text without control characters: a model must not be able to write to the terminal as a program can."""
+    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
+
+
 def _next_line(read_line: Callable[[], str]) -> str | None:
     try:
         return read_line().strip()
@@ -74,12 +77,27 @@ def _next_line(read_line: Callable[[], str]) -> str | None:
         return None
 
 
-def _chunks(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """The events of a server-sent stream up to [DONE]; comments and blank lines are left out."""
+def _events(lines: Iterator[str]) -> Iterator[str]:
+    """The data of a server-sent stream up to [DONE]; comments and blank lines are left out.
+
+    Raises ServerRefused when the stream ends without [DONE].
+    """
     for line in lines:
         if not line.startswith("data:"):
             continue
         data = line.removeprefix("data:").strip()
         if data == "[DONE]":
             return
-        yield json.loads(data)
+        yield data
+    raise ServerRefused(BROKEN_OFF)
+
+
+def _text_of(data: str) -> str:
+    """The text in one chunk, often none. Raises ServerRefused for an error, and for what is no chunk."""
+    try:
+        chunk = json.loads(data)
+        if "error" in chunk:
+            raise ServerRefused(str(chunk["error"]["message"]))
+        return "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise ServerRefused(BROKEN_OFF) from None

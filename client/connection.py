@@ -20,7 +20,8 @@ class Connection:
         self.url = url.rstrip("/").removesuffix("/v1")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+        with self._reachable():
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -35,11 +36,18 @@ class Connection:
         with self._reachable():
             response = self._http.request(method, path, **arguments)
         _raise_for_error(response)
-        return response.json()
+        try:
+            return response.json()
+        except ValueError:
+            raise self.not_ours() from None
+
+    def not_ours(self) -> ServerRefused:
+        """The error for an answer that no hotprompt server gives."""
+        return ServerRefused(f"--url {self.url}: what answers there is no hotprompt server")
 
     @contextmanager
     def lines(self, path: str, *, body: dict[str, Any]) -> Iterator[Iterator[str]]:
-        """The lines of a streamed answer, as they come. Raises ServerUnreachable, ServerRefused."""
+        """The lines of a streamed answer, as they come. Raises ServerUnreachable, also in the middle; ServerRefused."""
         with self._reachable(), self._http.stream("POST", path, json=body) as response:
             if response.is_error:
                 response.read()
@@ -50,7 +58,7 @@ class Connection:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.TransportError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             raise ServerUnreachable(f"--url {self.url}: no answer ({error})") from error
 
 

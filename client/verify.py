@@ -12,11 +12,16 @@ from adapters.store import AdapterStore
 def verify_store(store: AdapterStore, *, name: str | None, base: str | None, say: Callable[[str], None]) -> int:
     """Check one adapter or all of them: digest, format, finite values, and with `base` whether they belong to it.
 
-    Says one line for each version and returns how many are wrong. Raises AdapterNotFound, StoreFailure, BaseModelError.
+    Says one line for each version and each damaged record, and returns how many are wrong. Raises AdapterNotFound,
+    StoreFailure when the record of `name` is damaged, BaseModelError.
     """
     identity = _identity_of(base) if base is not None else None
-    records = [store.record(name)] if name is not None else store.names()
-    return sum(_verify_name(store, record, identity, say) for record in records)
+    if name is not None:
+        return _verify_name(store, store.record(name), identity, say)
+    damaged = store.damaged_names()
+    for name in damaged:
+        say(f"{name}: WRONG: its record is damaged")
+    return len(damaged) + sum(_verify_name(store, record, identity, say) for record in store.names())
 
 
 def _verify_name(

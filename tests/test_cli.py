@@ -1,16 +1,21 @@
 """The command line: what it says, where it says it, and its exit codes, over a store and over a running server."""
 
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from adapters.files import AdapterFiles
-from client.chat import Conversation, run_chat
+from adapters.store import AdapterStore
+from client.chat import Conversation, printable, run_chat
 from client.connection import Connection
 from client.errors import ServerRefused, ServerUnreachable
 from hotprompt import app
@@ -29,14 +34,15 @@ def place(request: pytest.FixtureRequest, base: Path, tmp_path: Path) -> Iterato
     """The flags of a place with adapters: a store, and a server that runs."""
     store = tmp_path / "store"
     if request.param == "store":
+        AdapterStore(store)
         yield ["--store", str(store)]
         return
     with live_server(tiny_settings(base, store)) as (running, _):
         yield ["--url", running.url]
 
 
-def _run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+def _run(*arguments: object, typed: str = "") -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=typed)
 
 
 def _brief_files() -> AdapterFiles:
@@ -92,8 +98,8 @@ def test_the_life_of_an_adapter(place: list[str], tmp_path: Path) -> None:
 
 def test_mistakes_are_one_line_each(place: list[str], tmp_path: Path) -> None:
     good = _write(soft_prompt_files(1), tmp_path / "good")
-    assert "'../evil'" in _bad("adapters", "add", "../evil", good, *place)
-    assert "not a directory" in _bad("adapters", "add", "team", tmp_path / "nowhere", *place)
+    assert "'../evil'" in _bad("adapters", "add", "../evil", good, *place, code=2)
+    assert "nowhere: not a directory" in _bad("adapters", "add", "team", tmp_path / "nowhere", *place, code=2)
     (good / "adapter_model.safetensors").write_bytes(b"\x80\x02 a pickle")
     assert "adapter_model.safetensors" in _bad("adapters", "add", "team", good, *place)
     assert "no adapter is named" in _bad("adapters", "remove", "nobody", *place)
@@ -119,6 +125,14 @@ def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
     result = _run("serve", "--port", "notaport", "--device", "tpu")
     assert result.exit_code == 2
     assert [line.split()[1] for line in result.stderr.splitlines()] == ["--port", "--device"]
+
+
+def test_serve_tells_a_port_in_use_and_an_unknown_base(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port {port} (--host 127.0.0.1): Address already in use" in _bad("serve", "--port", port)
+    flags = ["--store", tmp_path / "store", "--port", 0]
+    assert f"--base {tmp_path}/none: no such directory" in _bad("serve", "--base", tmp_path / "none", *flags)
 
 
 def test_no_server_is_one_line() -> None:
@@ -150,7 +164,7 @@ def test_chat_in_a_pipe_streams_answers_and_keeps_the_history(base: Path, tmp_pa
         lines = iter(["hello", "", "/help", "again", "/exit", "never"])
         run_chat(conversation, Console(file=output, width=200), lambda: next(lines))
         assert [message["role"] for message in conversation.messages] == ["user", "assistant"] * 2
-        assert _printable(conversation.messages[1]["content"]) in _printable(output.getvalue())
+        assert printable(conversation.messages[1]["content"]) in output.getvalue()
         assert "/exit ends the chat" in output.getvalue()
         with pytest.raises(ServerRefused, match="nobody"):
             run_chat(Conversation(connection, "nobody"), Console(file=output), lambda: "hello")
@@ -158,9 +172,107 @@ def test_chat_in_a_pipe_streams_answers_and_keeps_the_history(base: Path, tmp_pa
         run_chat(Conversation(connection, "tiny-llama"), Console(file=output), lambda: "hello")
 
 
-def _printable(text: str) -> str:
-    """Without control characters, which do not reach the terminal."""
-    return "".join(character for character in text if character.isprintable())
+def test_the_chat_command_answers_what_a_pipe_says(base: Path, tmp_path: Path) -> None:
+    _good("adapters", "add", "brief", _write(_brief_files(), tmp_path / "brief"), "--store", tmp_path)
+    with live_server(tiny_settings(base, tmp_path)) as (running, _):
+        result = _run("chat", "--url", running.url, "--model", "brief", typed="hello\n")
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout.strip()
+        result = _run("chat", "--url", running.url, "--model", "nobody", typed="hello\n")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "nobody" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ('data: {"choices": [{"delta": {"content": "half"}}]}\n\n', "broke off"),
+        ('data: {"error": {"message": "it failed"}}\n\n', "it failed"),
+        ("data: not json\n\n", "broke off"),
+        ("data: [1]\n\n", "broke off"),
+    ],
+)
+def test_a_stream_that_breaks_off_is_told_and_is_not_part_of_the_history(body: str, told: str) -> None:
+    with answering(body) as url, Connection(url) as connection:
+        conversation = Conversation(connection, "any")
+        with pytest.raises(ServerRefused, match=told):
+            list(conversation.answer("hello"))
+        assert conversation.messages == []
+
+
+@pytest.mark.parametrize("body", ["<html>", "", "[]", "{}", '{"data": [{}]}', '{"data": 1}', "null"])
+def test_a_server_that_is_something_else_is_one_line(body: str) -> None:
+    with answering(body) as url:
+        assert "no hotprompt server" in _bad("adapters", "list", "--url", url)
+        assert "no hotprompt server" in _bad("adapters", "show", "team", "--url", url)
+
+
+@pytest.mark.parametrize("url", ["http://[::", "localhost:1", "ftp://x", "http://nowhere.invalid"])
+def test_a_url_that_leads_nowhere_is_one_line(url: str) -> None:
+    assert f"--url {url}: no answer" in _bad("adapters", "list", "--url", url)
+
+
+def test_what_a_model_says_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[2J\x07\r\x9bb\n\tc 下👩\u200d💻") == "a[2Jb\n\tc 下👩\u200d💻"
+
+
+@contextmanager
+def answering(body: str) -> Iterator[str]:
+    """A server that gives every request the same answer; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Nothing: the test's output is not for this."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_directory_named_by_mistake_is_not_made_into_a_store(tmp_path: Path) -> None:
+    for command in (["list"], ["show", "a"], ["remove", "a"], ["verify"]):
+        assert "there is no store" in _bad("adapters", *command, "--store", tmp_path / "typo", code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_store_is_the_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = _write(soft_prompt_files(1), tmp_path / "first")
+    monkeypatch.setenv("HOTPROMPT_HOME", str(tmp_path / "home"))
+    assert _good("adapters", "list") == "no adapters\n"
+    _good("adapters", "add", "team", adapter)
+    assert (tmp_path / "home" / "store" / "names" / "team.json").exists()
+    monkeypatch.setenv("HOTPROMPT_STORE", str(tmp_path / "elsewhere"))
+    assert _good("adapters", "list") == "no adapters\n"
+
+
+def test_one_damaged_adapter_does_not_hide_the_others(tmp_path: Path) -> None:
+    place = ["--store", tmp_path / "store"]
+    for number, name in enumerate(("good", "bad", "worse")):
+        _good("adapters", "add", name, _write(soft_prompt_files(number), tmp_path / name), *place)
+    store = AdapterStore(tmp_path / "store")
+    (store.path_of(store.resolve("bad")[1]) / "adapter_config.json").unlink()
+    (tmp_path / "store" / "names" / "worse.json").write_text("{")
+    assert [line.split()[0] for line in _good("adapters", "list", *place).splitlines()] == ["name", "good"]
+    result = _run("adapters", "verify", *place)
+    assert result.exit_code == 1
+    assert [line.split(": ")[1] for line in sorted(result.stdout.splitlines())] == ["WRONG", "whole", "WRONG"]
+
+
+def test_a_long_name_stays_on_its_line(tmp_path: Path) -> None:
+    place = ["--store", tmp_path / "store"]
+    _good("adapters", "add", "n" * 63, _write(soft_prompt_files(1), tmp_path / "first"), *place)
+    assert f"{'n' * 63} " in _good("adapters", "list", *place)
 
 
 def test_keys_are_sent(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,18 @@
 """What holds for the packages as a whole: where they lie, that they import, and what they must not import."""
 
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("adapters", "client", "server", "training")
@@ -36,9 +41,13 @@ def test_every_module_imports() -> None:
 
 def _imported_by(statement: str) -> set[str]:
     """What a fresh interpreter has imported after a statement."""
-    program = f"{statement}\nimport sys\nsys.stdout.write(' '.join(sys.modules))"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(run.stdout.split())
+    return set(_written_by(f"{statement}\nimport sys\nsys.stdout.write(' '.join(sys.modules))", os.environ).split())
+
+
+def _written_by(program: str, environment: Mapping[str, str]) -> str:
+    """What a fresh interpreter writes to stdout."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment).stdout
 
 
 @pytest.mark.parametrize(
@@ -48,9 +57,27 @@ def test_scheduling_imports_no_torch(module: str) -> None:
     assert "torch" not in _imported_by(f"import server.engine.{module}")
 
 
-def test_the_front_door_imports_nothing_heavy() -> None:
-    imported = _imported_by("import hotprompt")
-    assert not imported & {"torch", "transformers", "peft", "fastapi", "server", "training", "client", "adapters"}
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["train"], ["adapters"], ["adapters", "list"], ["chat"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    statement = f"""import contextlib, io, hotprompt
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    hotprompt.app({[*arguments, "--help"]!r})"""
+    heavy = {"torch", "transformers", "peft", "fastapi", "httpx", "server", "training", "adapters"}
+    assert not _imported_by(statement) & heavy
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1000 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")])
+def test_openmp_is_told_not_to_spin_before_torch_is_there(given: dict[str, str], expected: str) -> None:
+    program = """import os, sys, hotprompt
+hotprompt.app = lambda: sys.stdout.write(os.environ['GOMP_SPINCOUNT'] + ' ' + str('torch' in sys.modules))
+hotprompt.main()"""
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    assert _written_by(program, environment | given) == expected
+
+
+@pytest.mark.parametrize("module", ["errors", "naming", "home", "tensor_file", "durable_files", "records"])
+def test_names_and_records_import_no_torch(module: str) -> None:
+    assert "torch" not in _imported_by(f"import adapters.{module}")
 
 
 def test_nothing_imports_the_front_door() -> None:
@@ -61,6 +88,16 @@ def test_nothing_imports_the_front_door() -> None:
 def test_no_pickle_is_read_where_adapters_are() -> None:
     for path in _sources("adapters", "server", "client"):
         assert not re.search(r"(?<!safetensors\.)torch\.load\(|import pickle|pickle\.load", path.read_text()), path
+
+
+def test_the_lock_holds_every_dependency_in_an_allowed_version() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), line
+    assert not any("+" in version for version in pins.values()), "a local version is only in one index"
 
 
 def _sources(*packages: str) -> list[Path]:

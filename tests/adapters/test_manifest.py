@@ -85,6 +85,8 @@ def test_defaults_are_not_part_of_the_canonical_bytes() -> None:
         ({"chat_format": {"template": "x" * 70_000}}, "chat_format.template"),
         ({"chat_format": {"template": "\ud800"}}, "chat_format.template"),
         ({"chat_format": {"template": "x", "stop": ["a"] * 5}}, "chat_format.stop"),
+        ({"chat_format": {"template": "x", "stop": [""]}}, "chat_format.stop.0"),
+        ({"chat_format": {"template": "x", "stop": ["a", "b" * 65]}}, "chat_format.stop.1"),
         ({"chat_format": {"template": "x", "sampling": {"temperature": 99}}}, "chat_format.sampling.temperature"),
         ({"chat_format": {"template": "x", "unknown": 1}}, "chat_format.unknown"),
         ({"base": {"name": "x"}}, "base.model_type"),

@@ -1,0 +1,179 @@
+"""`hotprompt adapters` and `hotprompt chat`: flags in, lines out. Imports what a command needs when it runs."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.terminal import FAILED, WRONG_USAGE, end, failures, quiet_transformers, stdout
+
+if TYPE_CHECKING:  # the names cost seconds of imports at run time
+    from adapters.store import AdapterStore
+    from client.adapter_place import AdapterPlace
+
+adapters_app = typer.Typer(
+    help="List and change the adapters of a store (--store), or of a running server (--url).", no_args_is_help=True
+)
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="Store directory. Default: HOTPROMPT_STORE, or store in HOTPROMPT_HOME."),
+]
+UrlOption = Annotated[str | None, typer.Option("--url", help="A running server, in place of a store.")]
+KeyOption = Annotated[
+    str | None, typer.Option("--api-key", envvar="HOTPROMPT_API_KEY", help="Key for the server.", show_envvar=True)
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@adapters_app.command("list")
+def list_adapters(store: StoreOption = None, url: UrlOption = None, api_key: KeyOption = None) -> None:
+    """List every adapter."""
+    from client.adapter_tables import print_list
+
+    with _place(store, url, api_key) as place:
+        print_list(stdout(), place.list())
+
+
+@adapters_app.command("show")
+def show_adapter(
+    name: NameArgument, store: StoreOption = None, url: UrlOption = None, api_key: KeyOption = None
+) -> None:
+    """Show one adapter: versions, training, measurements."""
+    from client.adapter_tables import print_one
+
+    with _place(store, url, api_key) as place:
+        print_one(stdout(), place.show(name))
+
+
+@adapters_app.command("add")
+def add_adapter(
+    name: NameArgument,
+    path: Annotated[Path, typer.Argument(help="Directory with adapter_config.json and adapter_model.safetensors.")],
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Publish an adapter; under a name that exists it becomes a new version."""
+    if not path.is_dir():
+        end(WRONG_USAGE, f"PATH {path}: not a directory")
+    with _place(store, url, api_key, may_create=True) as place:
+        added = place.add(name, path)
+        typer.echo(f"{added.name} is {added.digest[:12]} ({added.kind}, {added.num_virtual_tokens} virtual tokens)")
+
+
+@adapters_app.command("remove")
+def remove_adapter(
+    name: NameArgument, store: StoreOption = None, url: UrlOption = None, api_key: KeyOption = None
+) -> None:
+    """Remove an adapter or an alias."""
+    with _place(store, url, api_key) as place:
+        place.remove(name)
+        typer.echo(f"{name} is removed")
+
+
+@adapters_app.command("pin")
+def pin_adapter(
+    name: NameArgument,
+    off: Annotated[bool, typer.Option("--off", help="Let it leave the memory again.")] = False,  # noqa: FBT002
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Keep an adapter in a server's memory."""
+    with _place(store, url, api_key) as place:
+        place.pin(name, pinned=not off)
+        typer.echo(f"{name} is {'no longer pinned' if off else 'pinned'}")
+
+
+@adapters_app.command("alias")
+def alias_adapter(
+    alias: Annotated[str, typer.Argument(metavar="ALIAS")],
+    target: Annotated[str, typer.Argument(metavar="NAME", help="An adapter's name; in a store also NAME@DIGEST.")],
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Give an adapter one more name, or move an alias."""
+    with _place(store, url, api_key) as place:
+        place.alias(alias, target)
+        typer.echo(f"{alias} stands for {target}")
+
+
+@adapters_app.command("rollback")
+def rollback_adapter(
+    name: NameArgument,
+    digest: Annotated[str | None, typer.Argument(help="A version; default: the one before the current one.")] = None,
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Make a name stand for an earlier version."""
+    with _place(store, url, api_key) as place:
+        typer.echo(f"{name} is {place.rollback(name, digest).digest[:12]} again")
+
+
+@adapters_app.command("verify")
+def verify_adapters(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: every adapter.")] = None,
+    store: StoreOption = None,
+    base: Annotated[str | None, typer.Option(help="Also check that it belongs to this base model.")] = None,
+) -> None:
+    """Read adapters whole: digest, format, finite values, and the base model. Exits with 1 when one is wrong."""
+    from client.verify import verify_store
+
+    quiet_transformers()
+    with failures():
+        problems = verify_store(_store_at(store), name=name, base=base, say=typer.echo)
+    if problems:
+        raise typer.Exit(FAILED)
+
+
+def chat(
+    model: Annotated[str, typer.Option(help="Base model or adapter to talk to.")] = "smollm2-135m-instruct",
+    url: Annotated[str, typer.Option(help="A running server.")] = "http://127.0.0.1:8000",
+    api_key: KeyOption = None,
+) -> None:
+    """Talk to a model of a running server."""
+    from client.chat import Conversation, run_chat
+    from client.connection import Connection
+
+    with suppress(ImportError):
+        import readline  # noqa: F401  # gives input() its arrow keys and a history
+    prompt = "> " if sys.stdin.isatty() else ""
+    with failures(), Connection(url, api_key=api_key) as connection:
+        run_chat(Conversation(connection, model), stdout(), lambda: input(prompt))
+
+
+@contextmanager
+def _place(
+    store: Path | None, url: str | None, api_key: str | None, *, may_create: bool = False
+) -> "Iterator[AdapterPlace]":
+    """The server or the store that the flags name; what fails inside ends the program with one line."""
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from client.adapter_place import ServerPlace, StorePlace
+    from client.connection import Connection
+
+    if url is not None and store is not None:
+        end(WRONG_USAGE, "--store and --url exclude each other")
+    with failures():
+        if url is None:
+            yield StorePlace(_store_at(store, may_create=may_create), base_name=EMBEDDED_BASE_NAME)
+            return
+        with Connection(url, api_key=api_key) as connection:
+            yield ServerPlace(connection)
+
+
+def _store_at(directory: Path | None, *, may_create: bool = False) -> "AdapterStore":
+    """The store in a directory, or the default one. A directory that is named by mistake is not made into a store."""
+    from adapters.home import default_store
+    from adapters.store import AdapterStore
+
+    if directory is None:
+        return AdapterStore(default_store())
+    if not may_create and not (directory.expanduser() / "names").is_dir():
+        end(WRONG_USAGE, f"--store {directory}: there is no store (adapters add and train make one)")
+    return AdapterStore(directory.expanduser())
