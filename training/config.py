@@ -53,9 +53,9 @@ class TrainConfig(BaseModel):
     """prompt and answer are cut here; in tokens, virtual tokens not counted"""
 
     per_device_train_batch_size: int = Field(default=8, ge=1)
-    """rows of one forward pass"""
+    """rows of one batch; a CPU computes them in groups of 4 of like length, which give the same gradient"""
     gradient_accumulation_steps: int = Field(default=1, ge=1)
-    """forward passes of one optimiser step"""
+    """batches of one optimiser step"""
     num_train_epochs: float = Field(default=3.0, gt=0)
     """passes over the data"""
     max_steps: int | None = Field(default=None, ge=1)

@@ -96,15 +96,16 @@ def _run_loop(
     """Run the Trainer to its end or to Ctrl-C. Raises NothingTrained when no optimiser step was made."""
     interrupted = False
     with TemporaryDirectory(prefix="hotprompt-train-") as directory, training_progress(console) as reporter:
-        trainer = build_trainer(
-            model,
-            run.train.examples,
-            config,
-            device=device,
-            pad_id=run.base.tokenizer.eos_token_id,
-            output_dir=Path(directory),
-            reporter=reporter,
-        )
+        with _nothing_to_save():
+            trainer = build_trainer(
+                model,
+                run.train.examples,
+                config,
+                device=device,
+                pad_id=run.base.tokenizer.eos_token_id,
+                output_dir=Path(directory),
+                reporter=reporter,
+            )
         start = time.perf_counter()
         try:
             trainer.train()

@@ -3,8 +3,10 @@
 import io
 import json
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +22,10 @@ from adapters.weights import check_compatible
 from tests.tiny import Family, save_tiny_base
 from tests.training.rows import CHINESE, ENGLISH, tiny_config, write_jsonl
 from training.config import load_train_config
+from training.data import read_rows, rows_digest
 from training.errors import ConfigError, DataError, NothingTrained
 from training.train import train
+from training.trainer import SoftPromptTrainer, build_trainer
 
 CLASSIC = Path(__file__).parents[2] / "examples" / "alpaca_zh_bloom.yaml"
 
@@ -50,7 +54,9 @@ def test_a_run_publishes_a_complete_adapter(tmp_path: Path, bases: dict[Family, 
     config = tiny_config(
         bases["llama"], tmp_path, eval_data=write_jsonl(tmp_path / "held_out.jsonl", ENGLISH[:5]), logging_steps=2
     )
+    start = time.perf_counter()
     result = train(config, console=Console(file=output))
+    seconds = time.perf_counter() - start
     store = AdapterStore(tmp_path / "store")
     adapter = store.read(*store.resolve("tiny"))
     facts = adapter.manifest.training
@@ -66,6 +72,9 @@ def test_a_run_publishes_a_complete_adapter(tmp_path: Path, bases: dict[Family, 
     assert facts.final_loss == result.losses[-1].loss
     assert [point.step for point in result.losses] == [2, 3]  # the last, shorter window too
     assert facts.tokens_per_second == pytest.approx(facts.tokens / facts.seconds)
+    assert 0 < facts.seconds <= seconds
+    assert facts.data_digest == rows_digest(read_rows(tmp_path / "rows.jsonl"))
+    assert facts.data_digest != rows_digest(read_rows(tmp_path / "held_out.jsonl"))
     assert facts.settings["num_virtual_tokens"] == 7
     assert facts.settings["dtype"] == "float32"
     assert facts.evaluation is not None
@@ -212,6 +221,20 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path, bases: dict[Family, Path]
 def test_ctrl_c_before_the_first_step_saves_nothing(tmp_path: Path, bases: dict[Family, Path]) -> None:
     with pytest.raises(NothingTrained, match="before the first optimiser step: there is nothing to save"):
         train(tiny_config(bases["llama"], tmp_path), console=Console(file=CtrlC(["trainable parameters"])))
+    assert AdapterStore(tmp_path / "store").names() == []
+
+
+def test_ctrl_c_while_the_trainer_is_built_saves_nothing(
+    tmp_path: Path, bases: dict[Family, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_and_press_ctrl_c(*arguments: Any, **settings: Any) -> SoftPromptTrainer:
+        trainer = build_trainer(*arguments, **settings)
+        signal.raise_signal(signal.SIGINT)
+        return trainer
+
+    monkeypatch.setattr("training.train.build_trainer", build_and_press_ctrl_c)
+    with pytest.raises(NothingTrained, match="there is nothing to save"):
+        train(tiny_config(bases["llama"], tmp_path), console=_quiet())
     assert AdapterStore(tmp_path / "store").names() == []
 
 
