@@ -57,12 +57,16 @@ def fetch_reviews(directory: Path) -> list[Review]:
 
 
 def split(reviews: list[Review], *, held_out: int, seed: int = 0) -> tuple[list[Review], list[Review]]:
-    """Shuffled training reviews, and `held_out` others with as many positive as negative ones."""
+    """Shuffled training reviews, and `held_out` others with as many positive as negative ones.
+
+    The training settings were chosen by the first `held_out` reviews of the shuffle, so those are trained on, and the
+    next ones measure.
+    """
     shuffled = random.Random(seed).sample(reviews, len(reviews))
     positive = [review for review in shuffled if review.is_positive]
     negative = [review for review in shuffled if not review.is_positive]
     half = held_out // 2
-    test = positive[:half] + negative[: held_out - half]
+    test = positive[half : 2 * half] + negative[held_out - half : 2 * (held_out - half)]
     left = set(test)
     return [review for review in shuffled if review not in left], test
 
