@@ -22,8 +22,8 @@ COPY examples examples
 RUN /app/.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
 
 FROM python:3.11-slim-bookworm
-# torch's CPU kernels need the OpenMP runtime.
-RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
+# torch's CPU kernels need the OpenMP runtime; the native decoder is compiled at the first start.
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ libgomp1 && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 hotprompt \
     && install --directory --owner hotprompt /data
 COPY --from=build /app /app

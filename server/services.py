@@ -53,7 +53,9 @@ def build_services(settings: Settings) -> Services:
             max_num_seqs=settings.max_num_seqs,
             max_num_batched_tokens=settings.max_num_batched_tokens,
             kv_cache_bytes=settings.kv_cache_memory or default_kv_cache_bytes(device),
+            is_int8=settings.quantization == "int8",
         ),
+        native_cache=home_directory() / "native",
     )
     return Services(AsyncEngine(engine), registry, base, stop_token_ids_of(base, config))
 

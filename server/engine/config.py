@@ -19,6 +19,8 @@ class EngineConfig:
     """Tokens in one block of the KV cache."""
     kv_cache_bytes: int = 1 << 30
     """Memory of the KV cache."""
+    is_int8: bool = False
+    """Whether the weights are quantised to int8."""
 
     def __post_init__(self) -> None:
         problems = [

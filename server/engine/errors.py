@@ -8,7 +8,8 @@ EngineError
 ├── EngineStopping     the engine is draining and takes no new request
 ├── SequenceFailed     this one sequence could not be computed; its neighbours are unharmed
 ├── EngineDead         the engine's thread ended by a fault
-└── ModelUnsupported   the start-up self-check found that this model cannot be served exactly
+├── ModelUnsupported   the start-up self-check found that this model cannot be served exactly
+└── NativeUnavailable  this model or machine has no native decoder; transformers' own model computes, if it may
 """
 
 
@@ -46,3 +47,7 @@ class EngineDead(EngineError):
 
 class ModelUnsupported(EngineError):
     """The start-up self-check found that this model cannot be served exactly."""
+
+
+class NativeUnavailable(EngineError):
+    """This model or this machine has no native decoder; the message says why."""

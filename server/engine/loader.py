@@ -1,5 +1,7 @@
-"""Builds an engine from a model directory: weights, cache, attention, self-check. Knows no requests."""
+"""Builds an engine from a model directory: weights, forward pass, self-check. Knows no requests."""
 
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,35 +12,43 @@ from server.engine.attention import PagedAttention
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
-from server.engine.errors import CacheTooSmall, ModelUnsupported
+from server.engine.errors import CacheTooSmall, ModelUnsupported, NativeUnavailable
 from server.engine.families import use_attention
+from server.engine.forward import StockForward
 from server.engine.kv_cache import KVCache, LayerShape
 from server.engine.model_runner import ModelRunner
+from server.engine.native.forward import BLOCK_SIZE as NATIVE_BLOCK_SIZE
+from server.engine.native.forward import NativeForward
 from server.engine.scheduler import Scheduler
-from server.engine.self_check import ask_stock_model, check_against_stock
+from server.engine.self_check import StockAnswer, ask_stock_model, check_against_stock, tolerance_of
+
+logger = logging.getLogger(__name__)
 
 
 def load_engine(
-    path: Path, *, fingerprint: str, device: torch.device, dtype: torch.dtype, config: EngineConfig
+    path: Path, *, fingerprint: str, device: torch.device, dtype: torch.dtype, config: EngineConfig, native_cache: Path
 ) -> Engine:
     """Load the model in `path` and build the engine around it.
 
-    `fingerprint` names the base model in the prefix cache's keys. Raises BaseModelError when the weights cannot be
-    loaded, ModelUnsupported when the packed engine does not compute this model exactly, CacheTooSmall.
+    `fingerprint` names the base model in the prefix cache's keys; `native_cache` is the directory for what is compiled
+    here. Raises BaseModelError when the weights cannot be loaded, ModelUnsupported when the packed engine does not
+    compute this model exactly, or not in int8, CacheTooSmall.
     """
-    return build_engine(load_weights(path, dtype=dtype, device=device), fingerprint=fingerprint, config=config)
+    model = load_weights(path, dtype=dtype, device=device)
+    return build_engine(model, fingerprint=fingerprint, config=config, native_cache=native_cache)
 
 
-def build_engine(model: PreTrainedModel, *, fingerprint: str, config: EngineConfig) -> Engine:
-    """The engine around a loaded model, which belongs to it from now on. Raises ModelUnsupported, CacheTooSmall."""
-    answers = ask_stock_model(model)
+def build_engine(
+    model: PreTrainedModel, *, fingerprint: str, config: EngineConfig, native_cache: Path | None = None
+) -> Engine:
+    """The engine around a loaded model, which belongs to it from now on. Without `native_cache` nothing is compiled.
+
+    Raises ModelUnsupported, CacheTooSmall.
+    """
+    check = _SelfCheck(ask_stock_model(model), model.config.model_type, config)
     layers = _layer_shapes(model)
     num_blocks = _num_blocks(layers, model.dtype, config)
-    cache = KVCache(layers, num_blocks=num_blocks, block_size=config.block_size, dtype=model.dtype, device=model.device)
-    attention = PagedAttention(cache)
-    use_attention(model, attention.attend)
-    runner = ModelRunner(model, cache, attention)
-    check_against_stock(runner, answers, block_size=config.block_size, num_blocks=num_blocks)
+    runner = _native_runner(model, check, num_blocks, native_cache) or _stock_runner(model, check, layers, num_blocks)
     block_manager = BlockManager(num_blocks, config.block_size)
     return Engine(
         runner,
@@ -48,6 +58,60 @@ def build_engine(model: PreTrainedModel, *, fingerprint: str, config: EngineConf
         fingerprint=fingerprint,
         vocab_size=model.config.get_text_config().vocab_size,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _SelfCheck:
+    """The stock model's answers, and what they are held against."""
+
+    answers: list[StockAnswer]
+    model_type: str
+    config: EngineConfig
+
+    def of(self, runner: ModelRunner, num_blocks: int, dtype: torch.dtype) -> ModelRunner:
+        """The runner, when it passes. Raises ModelUnsupported."""
+        check_against_stock(
+            runner,
+            self.answers,
+            model_type=self.model_type,
+            tolerance=tolerance_of(dtype, is_int8=self.config.is_int8),
+            block_size=self.config.block_size,
+            num_blocks=num_blocks,
+        )
+        return runner
+
+
+def _native_runner(
+    model: PreTrainedModel, check: _SelfCheck, num_blocks: int, cache: Path | None
+) -> ModelRunner | None:
+    """The native decoder; None, told in the log, where there is none. Raises ModelUnsupported if int8 needs it."""
+    try:
+        if cache is None or check.config.block_size != NATIVE_BLOCK_SIZE:
+            raise NativeUnavailable("it is switched off")
+        forward = NativeForward(
+            model,
+            num_blocks=num_blocks,
+            max_model_len=check.config.max_model_len,
+            is_int8=check.config.is_int8,
+            cache=cache,
+        )
+        return check.of(ModelRunner(model.get_input_embeddings(), forward), num_blocks, model.dtype)
+    except (NativeUnavailable, ModelUnsupported) as error:
+        if check.config.is_int8:
+            raise ModelUnsupported(f"--quantization int8 needs the native decoder: {error}") from error
+        logger.info("no native decoder: %s", error)
+        return None
+
+
+def _stock_runner(
+    model: PreTrainedModel, check: _SelfCheck, layers: dict[int, LayerShape], num_blocks: int
+) -> ModelRunner:
+    block_size = check.config.block_size
+    cache = KVCache(layers, num_blocks=num_blocks, block_size=block_size, dtype=model.dtype, device=model.device)
+    attention = PagedAttention(cache)
+    use_attention(model, attention.attend)
+    forward = StockForward(model, cache, attention)
+    return check.of(ModelRunner(model.get_input_embeddings(), forward), num_blocks, model.dtype)
 
 
 def _num_blocks(layers: dict[int, LayerShape], dtype: torch.dtype, config: EngineConfig) -> int:

@@ -1,40 +1,24 @@
-"""Runs one batch through the model: inputs, forward, sampling. The only file that calls the model; knows no queues."""
+"""Runs one batch: input embeddings, forward, sampling. Knows no queues, and not how the model computes."""
 
 from collections.abc import Mapping
 from itertools import chain
 
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from adapters.weights import SoftPrompt
-from server.engine.attention import PagedAttention, StepLayout
 from server.engine.batch import Batch, ScheduledSequence, StepResult
 from server.engine.errors import SequenceFailed
-from server.engine.kv_cache import KVCache
+from server.engine.forward import Forward
 from server.engine.sampler import SamplingRow, sample
 
 
 class ModelRunner:
-    """Holds the model, whose attention layers call `attention`, and the cache that it reads and writes."""
+    """Holds the model's own embeddings, and the forward pass that comes after them."""
 
-    def __init__(self, model: PreTrainedModel, cache: KVCache, attention: PagedAttention) -> None:
-        self._model = model
-        self._embed = model.get_input_embeddings()
-        self._cache = cache
-        self._attention = attention
-        self._takes_positions = model.config.model_type != "bloom"  # ALiBi: BLOOM has no position ids
-
-    @property
-    def device(self) -> torch.device:
-        return self._model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._model.dtype
-
-    @property
-    def model_type(self) -> str:
-        return str(self._model.config.model_type)
+    def __init__(self, embed: nn.Module, forward: Forward) -> None:
+        self._embed = embed
+        self._forward = forward
 
     def run(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> StepResult:
         """Compute a batch, and choose a token for each sequence that reaches its end.
@@ -48,24 +32,13 @@ class ModelRunner:
 
     def logits(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
         """Logits `[R, vocab_size]` at the last position of each item that samples."""
-        self._cache.copy(batch.copies)
-        layout = StepLayout.of(batch, block_size=self._cache.block_size, device=self.device)
-        positions = torch.tensor(list(chain.from_iterable(range(item.start, item.stop) for item in batch.items)))
-        arguments = {"position_ids": positions[None].to(self.device)} if self._takes_positions else {}
-        with self._attention.step(layout):
-            output = self._model(
-                inputs_embeds=self._input_embeddings(batch, soft_prompts),
-                use_cache=False,
-                logits_to_keep=_last_rows(batch).to(self.device),
-                **arguments,
-            )
-        logits: torch.Tensor = output.logits[0]
-        return logits
+        return self._forward.logits(batch, self._input_embeddings(batch, soft_prompts), _last_rows(batch))
 
     def _input_embeddings(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
-        """`[1, T, hidden_size]`: the model's own embeddings, and row i - 1 of the soft prompt for id -i."""
-        token_ids = list(chain.from_iterable(item.sequence.token_ids[item.start : item.stop] for item in batch.items))
-        embeddings: torch.Tensor = self._embed(torch.tensor(token_ids).clamp(min=0).to(self.device))  # [T, hidden_size]
+        """`[T, hidden_size]`: the model's own embeddings, and row i - 1 of the soft prompt for id -i."""
+        ids = list(chain.from_iterable(item.sequence.token_ids[item.start : item.stop] for item in batch.items))
+        token_ids = torch.tensor(ids).clamp(min=0).to(self._forward.device)
+        embeddings: torch.Tensor = self._embed(token_ids).to(self._forward.input_dtype)
         row = 0
         for item in batch.items:
             num_virtual = min(item.stop, item.sequence.num_virtual_tokens) - item.start
@@ -73,17 +46,17 @@ class ModelRunner:
                 rows = soft_prompts[item.sequence.request_id].embeddings[item.start : item.start + num_virtual]
                 embeddings[row : row + num_virtual] = rows.to(embeddings)
             row += item.num_tokens
-        return embeddings[None]
+        return embeddings
 
 
-def _last_rows(batch: Batch) -> torch.Tensor:
+def _last_rows(batch: Batch) -> list[int]:
     """Packed rows whose logits are needed."""
     rows, row = [], 0
     for item in batch.items:
         row += item.num_tokens
         if item.samples:
             rows.append(row - 1)
-    return torch.tensor(rows, dtype=torch.long)
+    return rows
 
 
 def _sampled(items: list[ScheduledSequence], logits: torch.Tensor) -> StepResult:

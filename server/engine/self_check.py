@@ -19,6 +19,8 @@ from server.engine.sequence import Sequence
 _LENGTHS = (3, 8, 19)
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 """Largest difference allowed, in standard deviations of the stock model's logits."""
+_INT8_TOLERANCE = 1.0
+"""After random tokens, of the largest difference among all logits; unrelated logits differ by 4 and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,20 @@ def ask_stock_model(model: PreTrainedModel) -> list[StockAnswer]:
     return answers
 
 
-def check_against_stock(runner: ModelRunner, answers: list[StockAnswer], *, block_size: int, num_blocks: int) -> None:
+def tolerance_of(dtype: torch.dtype, *, is_int8: bool) -> float:
+    """The largest difference that rounding explains, in standard deviations of the stock model's logits."""
+    return _INT8_TOLERANCE if is_int8 else _TOLERANCE[dtype]
+
+
+def check_against_stock(
+    runner: ModelRunner,
+    answers: list[StockAnswer],
+    *,
+    model_type: str,
+    tolerance: float,
+    block_size: int,
+    num_blocks: int,
+) -> None:
     """Compute the same prompts packed: a chunk of each, then the rest, so that cached keys are read too.
 
     Uses the cache's first blocks, and keeps nothing there. Raises ModelUnsupported when an answer differs.
@@ -56,11 +71,11 @@ def check_against_stock(runner: ModelRunner, answers: list[StockAnswer], *, bloc
         logits = runner.logits(Batch(tuple(rest), ()), {}).float().cpu()
     for answer, packed in zip(answers, logits, strict=True):
         difference = float((packed - answer.logits).abs().max() / answer.logits.std())
-        if not difference <= _tolerance(runner):
+        if not difference <= tolerance:
             raise ModelUnsupported(
-                f"models of type {runner.model_type} are not computed exactly by the packed engine: after "
+                f"models of type {model_type} are not computed exactly by the packed engine: after "
                 f"{len(answer.token_ids)} tokens their logits differ by {difference:.3g} standard deviations "
-                f"(limit {_tolerance(runner)})"
+                f"(limit {tolerance})"
             )
 
 
@@ -69,7 +84,3 @@ def _admitted(request_id: int, token_ids: list[int], blocks: BlockManager) -> Se
     if blocks.admit(sequence) is None:
         raise ModelUnsupported("the KV cache is too small for the start-up self-check; raise --kv-cache-memory")
     return sequence
-
-
-def _tolerance(runner: ModelRunner) -> float:
-    return _TOLERANCE[runner.dtype]

@@ -27,10 +27,10 @@ def test_sizes(text: str, size: int) -> None:
 def test_each_mistake_is_a_line_with_flag_and_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOTPROMPT_MAX_NUM_SEQS", "0")
     with pytest.raises(SettingsError) as caught:
-        load_settings(port="70000", device="tpu", kv_cache_memory="much", quantization="int8")
+        load_settings(port="70000", device="tpu", kv_cache_memory="much", quantization="int4")
     lines = str(caught.value).splitlines()
     assert len(lines) == 5
-    for said in ("--port 70000", "65535", "--device tpu", "--kv-cache-memory much", "512MiB", "--quantization int8"):
+    for said in ("--port 70000", "65535", "--device tpu", "--kv-cache-memory much", "512MiB", "--quantization int4"):
         assert any(said in line for line in lines), said
     assert any("HOTPROMPT_MAX_NUM_SEQS" in line for line in lines)
 

@@ -1,0 +1,675 @@
+// A llama-shaped decoder on AVX-512 CPUs: bfloat16 or int8 weights, float32 residual stream, paged KV. Plain C interface;
+// knows no torch, no requests and no sampling.
+//
+// A row's numbers depend on its own sequence alone: every sum runs in the same order whatever rows are computed beside it,
+// in one chunk or in many.
+//
+// One call computes one step: all threads of one OpenMP team go through the stages together and meet at barriers, for a
+// decode step has a few hundred stages of some ten microseconds each, and opening a parallel region for each costs more.
+//
+// Layouts. A weight matrix [N, K] is cut into tiles of 32 outputs; in a tile, bfloat16 lies as [K/2][32][2] and int8 as
+// [K/4][32][4], which are the operand orders of vdpbf16ps and vpdpbusd. Keys of one block and head lie as [D/2][16][2],
+// values as [16/2][D][2]: a block's 16 tokens are one register wide in the product that reads them.
+
+#include <immintrin.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace {
+
+using bf16 = uint16_t;
+
+constexpr int kTile = 32;        // outputs of a weight tile
+constexpr int kRows = 12;        // rows of a register tile: 12 x 2 accumulators
+constexpr int kBlock = 16;       // tokens of a KV block
+constexpr int kGroup = 64;       // inputs that share an int8 scale
+constexpr int kKeys = 512;       // keys that are scored before their values are read
+constexpr int kRowsPerTask = 96; // rows of a matrix product that one task computes
+
+inline float to_float(bf16 x) {
+  uint32_t bits = uint32_t(x) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+inline bf16 to_bf16(float x) {  // round to nearest even; NaN stays NaN
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  if ((bits & 0x7fffffff) > 0x7f800000) return bf16((bits >> 16) | 0x40);
+  return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+inline __m512 load_bf16(const bf16* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+}
+
+inline void store_bf16(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+
+// exp by 2^n and a polynomial of degree 6; relative error below 2e-7 in the range of softmax and sigmoid. The operands'
+// order in min and max lets NaN through.
+inline __m512 exp_ps(__m512 x) {
+  x = _mm512_max_ps(_mm512_set1_ps(-104.f), _mm512_min_ps(_mm512_set1_ps(88.f), x));
+  __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), r);
+  __m512 p = _mm512_set1_ps(1.f / 720);
+  for (float c : {1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+  return _mm512_scalef_ps(p, n);
+}
+
+// ---- weights ---------------------------------------------------------------------------------------------------------
+
+struct Linear {
+  int inputs = 0, outputs = 0, padded_inputs = 0, tiles = 0;
+  bool is_int8 = false;
+  bf16* weights = nullptr;       // [tiles][padded_inputs / 2][32][2]
+  uint8_t* codes = nullptr;      // [tiles][padded_inputs / 4][32][4], weight + 128
+  std::vector<float> scales;     // [tiles * 32], int8 only
+  std::vector<float> bias;       // [tiles * 32], or empty
+
+  ~Linear() {
+    std::free(weights);
+    std::free(codes);
+  }
+};
+
+template <class T>
+T* allocate(size_t count) {
+  return static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
+}
+
+// `row_of(n)` is the source row of output n, or null for padding.
+template <class RowOf>
+void pack(Linear& linear, int outputs, int inputs, bool is_int8, RowOf row_of) {
+  linear.inputs = inputs;
+  linear.outputs = outputs;
+  linear.is_int8 = is_int8;
+  linear.padded_inputs = is_int8 ? (inputs + kGroup - 1) / kGroup * kGroup : (inputs + 1) / 2 * 2;
+  linear.tiles = (outputs + kTile - 1) / kTile;
+  const int padded = linear.padded_inputs;
+  if (is_int8) {
+    linear.codes = allocate<uint8_t>(size_t(linear.tiles) * kTile * padded);
+    linear.scales.assign(size_t(linear.tiles) * kTile, 0.f);
+  } else {
+    linear.weights = allocate<bf16>(size_t(linear.tiles) * kTile * padded);
+  }
+#pragma omp parallel for schedule(dynamic)
+  for (int tile = 0; tile < linear.tiles; ++tile) {
+    for (int i = 0; i < kTile; ++i) {
+      const bf16* row = row_of(tile * kTile + i);
+      if (!is_int8) {
+        bf16* to = linear.weights + size_t(tile) * kTile * padded;
+        for (int k = 0; k < padded; ++k) to[(k / 2) * 64 + i * 2 + k % 2] = row && k < inputs ? row[k] : 0;
+        continue;
+      }
+      float largest = 0;
+      for (int k = 0; row && k < inputs; ++k) largest = std::max(largest, std::fabs(to_float(row[k])));
+      const float scale = largest / 127.f;
+      linear.scales[tile * kTile + i] = scale;
+      uint8_t* to = linear.codes + size_t(tile) * kTile * padded;
+      for (int k = 0; k < padded; ++k) {
+        const float value = row && k < inputs && scale > 0 ? to_float(row[k]) / scale : 0.f;
+        to[(k / 4) * 128 + i * 4 + k % 4] = uint8_t(int(std::lrint(value)) + 128);
+      }
+    }
+  }
+}
+
+// ---- matrix products -------------------------------------------------------------------------------------------------
+
+// Rows of inputs to a product: bfloat16, or int8 codes with a scale and a sum for each group of 64.
+struct Activations {
+  int stride = 0;  // elements from row to row
+  const bf16* values = nullptr;
+  const int8_t* codes = nullptr;
+  const float* scales = nullptr;  // [rows][stride / 64]
+  const int32_t* sums = nullptr;  // [rows][stride / 64]
+};
+
+// out[R][32] = a[R][inputs] times a tile.
+template <int R>
+void product_bf16(const bf16* a, int stride, const bf16* tile, int pairs, float* out) {
+  __m512 sum[R][2];
+  for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+  for (int p = 0; p < pairs; ++p) {
+    const __m512bh w0 = (__m512bh)_mm512_load_si512(tile + size_t(p) * 64);
+    const __m512bh w1 = (__m512bh)_mm512_load_si512(tile + size_t(p) * 64 + 32);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      int32_t pair;
+      std::memcpy(&pair, a + size_t(r) * stride + p * 2, 4);
+      const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+      sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, w0);
+      sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, w1);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    _mm512_store_ps(out + r * kTile, sum[r][0]);
+    _mm512_store_ps(out + r * kTile + 16, sum[r][1]);
+  }
+}
+
+// The same in int8: each group's integer product, scaled by its row's scale; a tile's own scales come after.
+template <int R>
+void product_int8(const int8_t* a, const float* scales, const int32_t* sums, int stride, const uint8_t* tile, float* out) {
+  const int groups = stride / kGroup;
+  __m512 total[R][2];
+  for (int r = 0; r < R; ++r) total[r][0] = total[r][1] = _mm512_setzero_ps();
+  for (int g = 0; g < groups; ++g) {
+    __m512i sum[R][2];
+    // Codes are weight + 128: 128 times the activations' sum is taken off.
+    for (int r = 0; r < R; ++r) sum[r][0] = sum[r][1] = _mm512_set1_epi32(-128 * sums[size_t(r) * groups + g]);
+    const uint8_t* w = tile + size_t(g) * kGroup * kTile;
+    for (int q = 0; q < kGroup / 4; ++q) {
+      const __m512i w0 = _mm512_load_si512(w + q * 128);
+      const __m512i w1 = _mm512_load_si512(w + q * 128 + 64);
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r) {
+        int32_t four;
+        std::memcpy(&four, a + size_t(r) * stride + g * kGroup + q * 4, 4);
+        const __m512i x = _mm512_set1_epi32(four);
+        sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], w0, x);
+        sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], w1, x);
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      const __m512 scale = _mm512_set1_ps(scales[size_t(r) * groups + g]);
+      total[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][0]), scale, total[r][0]);
+      total[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][1]), scale, total[r][1]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    _mm512_store_ps(out + r * kTile, total[r][0]);
+    _mm512_store_ps(out + r * kTile + 16, total[r][1]);
+  }
+}
+
+template <int R>
+void product(const Linear& linear, const Activations& a, int row, int tile, float* out) {
+  if (linear.is_int8) {
+    const int groups = linear.padded_inputs / kGroup;
+    product_int8<R>(a.codes + size_t(row) * a.stride, a.scales + size_t(row) * groups, a.sums + size_t(row) * groups,
+                    linear.padded_inputs, linear.codes + size_t(tile) * kTile * linear.padded_inputs, out);
+    const float* scales = linear.scales.data() + tile * kTile;
+    for (int r = 0; r < R; ++r)
+      for (int i = 0; i < kTile; ++i) out[r * kTile + i] *= scales[i];
+  } else {
+    product_bf16<R>(a.values + size_t(row) * a.stride, a.stride,
+                    linear.weights + size_t(tile) * kTile * linear.padded_inputs, linear.padded_inputs / 2, out);
+  }
+}
+
+void product_of(int rows, const Linear& linear, const Activations& a, int row, int tile, float* out) {
+  switch (rows) {
+    case 1: return product<1>(linear, a, row, tile, out);
+    case 2: return product<2>(linear, a, row, tile, out);
+    case 3: return product<3>(linear, a, row, tile, out);
+    case 4: return product<4>(linear, a, row, tile, out);
+    case 5: return product<5>(linear, a, row, tile, out);
+    case 6: return product<6>(linear, a, row, tile, out);
+    case 7: return product<7>(linear, a, row, tile, out);
+    case 8: return product<8>(linear, a, row, tile, out);
+    case 9: return product<9>(linear, a, row, tile, out);
+    case 10: return product<10>(linear, a, row, tile, out);
+    case 11: return product<11>(linear, a, row, tile, out);
+    default: return product<12>(linear, a, row, tile, out);
+  }
+}
+
+// Called by the whole team. `finish(row, tile, sums[32])` gets each row of each output tile once.
+template <class Finish>
+void multiply(const Linear& linear, const Activations& a, int rows, Finish finish) {
+  const int most = linear.is_int8 ? kRows / 2 : kRows;
+  const int chunks = (rows + kRowsPerTask - 1) / kRowsPerTask;
+  const int tasks = linear.tiles * chunks;
+  const int grain = std::max(1, tasks / (omp_get_num_threads() * 8));
+#pragma omp for schedule(dynamic, grain)
+  for (int task = 0; task < tasks; ++task) {
+    const int tile = task / chunks;
+    const int first = (task % chunks) * kRowsPerTask, last = std::min(rows, first + kRowsPerTask);
+    alignas(64) float out[kRows * kTile];
+    const int steps = (last - first + most - 1) / most;  // of like size, not one small one at the end
+    for (int step = 0, row = first; step < steps; ++step) {
+      const int count = (last - row) / (steps - step);
+      product_of(count, linear, a, row, tile, out);
+      for (int r = 0; r < count; ++r) finish(row + r, tile, out + r * kTile);
+      row += count;
+    }
+  }
+}
+
+// ---- the model -------------------------------------------------------------------------------------------------------
+
+struct Layer {
+  std::vector<float> input_norm, mlp_norm, query_norm, key_norm;  // the last two may be empty
+  Linear qkv, output, gate_up, down;
+  bf16 *keys = nullptr, *values = nullptr;  // [blocks][kv_heads][...], owned by the caller
+  int window = 0;                           // keys that a token sees, itself included; 0: all
+};
+
+struct Shape {
+  int32_t hidden, heads, kv_heads, head_dim, inner, vocab, layers, is_int8;
+  float eps, scale;
+};
+
+struct Model {
+  Shape shape;
+  std::vector<std::unique_ptr<Layer>> layers;
+  std::vector<float> final_norm;
+  Linear head;
+  const float* rotary = nullptr;  // [positions][2][head_dim]: cosines, then sines; owned by the caller
+  // What a step needs, grown to the largest step so far.
+  std::vector<float> projected;
+  std::vector<bf16> normed, queries, attended, inner;
+  std::vector<int8_t> codes;
+  std::vector<float> code_scales;
+  std::vector<int32_t> code_sums;
+};
+
+// A run of consecutive tokens of one sequence.
+struct Item {
+  int32_t row, count, position;  // its first row in the step, how many, and the first one's position
+  const int32_t* blocks;
+};
+
+void norm_row(const float* x, const float* weight, int size, float eps, bf16* out) {
+  __m512 squares = _mm512_setzero_ps();
+  int i = 0;
+  for (; i + 16 <= size; i += 16) {
+    const __m512 v = _mm512_loadu_ps(x + i);
+    squares = _mm512_fmadd_ps(v, v, squares);
+  }
+  float sum = _mm512_reduce_add_ps(squares);
+  for (int j = i; j < size; ++j) sum += x[j] * x[j];
+  const float scale = 1.f / std::sqrt(sum / size + eps);
+  const __m512 s = _mm512_set1_ps(scale);
+  for (i = 0; i + 16 <= size; i += 16)
+    store_bf16(out + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), s), _mm512_loadu_ps(weight + i)));
+  for (; i < size; ++i) out[i] = to_bf16(x[i] * scale * weight[i]);
+}
+
+// int8 codes of one row, in groups of 64 with a scale each: one large activation spoils its own group only.
+void quantize_row(const bf16* x, int size, int padded, int8_t* codes, float* scales, int32_t* sums) {
+  for (int g = 0; g * kGroup < padded; ++g) {
+    float values[kGroup] = {}, largest = 0;
+    const int count = std::min(kGroup, size - g * kGroup);
+    for (int i = 0; i < count; ++i) {
+      values[i] = to_float(x[g * kGroup + i]);
+      largest = std::max(largest, std::fabs(values[i]));
+    }
+    // A row that is not a number has to stay so: its scale carries it.
+    const float scale = largest / 127.f, inverse = scale > 0 ? 1.f / scale : 0.f;
+    float poison = 0;
+    int32_t sum = 0;
+    for (int i = 0; i < kGroup; ++i) {
+      poison += values[i] * 0.f;
+      const int code = int(std::nearbyint(std::min(127.f, std::max(-127.f, values[i] * inverse))));
+      codes[g * kGroup + i] = int8_t(code);
+      sum += code;
+    }
+    scales[g] = scale + poison;
+    sums[g] = sum;
+  }
+}
+
+Activations prepare(Model& m, const Linear& linear, const bf16* values, int stride, int rows) {
+  Activations a;
+  a.stride = stride;
+  a.values = values;
+  if (!linear.is_int8) return a;
+  const int padded = linear.padded_inputs, groups = padded / kGroup;
+#pragma omp for schedule(static)
+  for (int r = 0; r < rows; ++r)
+    quantize_row(values + size_t(r) * stride, linear.inputs, padded, m.codes.data() + size_t(r) * padded,
+                 m.code_scales.data() + size_t(r) * groups, m.code_sums.data() + size_t(r) * groups);
+  a.stride = padded;
+  a.codes = m.codes.data();
+  a.scales = m.code_scales.data();
+  a.sums = m.code_sums.data();
+  return a;
+}
+
+// Turns one head by its position; `norm` first scales it to unit root mean square where the family has that.
+void rotate(const float* x, const float* rotary, const std::vector<float>& norm, int dim, float eps, float* out) {
+  float scale = 1.f;
+  if (!norm.empty()) {
+    float sum = 0;
+    for (int i = 0; i < dim; ++i) sum += x[i] * x[i];
+    scale = 1.f / std::sqrt(sum / dim + eps);
+  }
+  float v[512];
+  for (int i = 0; i < dim; ++i) v[i] = norm.empty() ? x[i] : x[i] * scale * norm[i];
+  const int half = dim / 2;
+  for (int i = 0; i < half; ++i) {
+    out[i] = v[i] * rotary[i] - v[i + half] * rotary[dim + i];
+    out[i + half] = v[i + half] * rotary[i + half] + v[i] * rotary[dim + i + half];
+  }
+}
+
+// Queries of one token and KV head into m.queries, its key and value into the cache.
+void place_token(Model& m, Layer& layer, const Item& item, int t, int head) {
+  const Shape& s = m.shape;
+  const int dim = s.head_dim, group = s.heads / s.kv_heads, row = item.row + t, position = item.position + t;
+  const float* all = m.projected.data() + size_t(row) * (s.heads + 2 * s.kv_heads) * dim;
+  const float* rotary = m.rotary + size_t(position) * 2 * dim;
+  float turned[512];
+  for (int g = 0; g < group; ++g) {
+    const int h = head * group + g;
+    rotate(all + size_t(h) * dim, rotary, layer.query_norm, dim, s.eps, turned);
+    bf16* to = m.queries.data() + (size_t(row) * s.heads + h) * dim;
+    for (int i = 0; i < dim; i += 16) store_bf16(to + i, _mm512_loadu_ps(turned + i));
+  }
+  rotate(all + size_t(s.heads + head) * dim, rotary, layer.key_norm, dim, s.eps, turned);
+  const float* value = all + size_t(s.heads + s.kv_heads + head) * dim;
+  const int offset = position % kBlock;
+  const size_t at = (size_t(item.blocks[position / kBlock]) * s.kv_heads + head) * kBlock * dim;
+  bf16 *k = layer.keys + at, *v = layer.values + at;
+  if (offset == 0) std::memset(v, 0, sizeof(bf16) * kBlock * dim);  // 0 x what was there before must be 0, not NaN
+  for (int i = 0; i < dim; ++i) {
+    k[(i / 2) * 32 + offset * 2 + i % 2] = to_bf16(turned[i]);
+    v[(offset / 2) * dim * 2 + i * 2 + offset % 2] = to_bf16(value[i]);
+  }
+}
+
+template <int R>
+void score_block(const bf16* q, int dim, const bf16* keys, float* out, int stride) {
+  __m512 sum[R];
+  for (int r = 0; r < R; ++r) sum[r] = _mm512_setzero_ps();
+  for (int p = 0; p < dim / 2; ++p) {
+    const __m512bh k = (__m512bh)_mm512_loadu_si512(keys + p * 32);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      int32_t pair;
+      std::memcpy(&pair, q + r * dim + p * 2, 4);
+      sum[r] = _mm512_dpbf16_ps(sum[r], k, (__m512bh)_mm512_set1_epi32(pair));
+    }
+  }
+  for (int r = 0; r < R; ++r) _mm512_storeu_ps(out + size_t(r) * stride, sum[r]);
+}
+
+// out[R][16] += weights[R][tokens] x values[tokens][16], for the 16 columns of a head that begin at `column`.
+template <int R>
+void gather_values(const bf16* weights, int stride, const bf16* values, const int32_t* blocks, int num_blocks,
+                   size_t block_stride, int dim, int column, float* out) {
+  __m512 sum[R];
+  for (int r = 0; r < R; ++r) sum[r] = _mm512_loadu_ps(out + r * dim + column);
+  for (int b = 0; b < num_blocks; ++b) {
+    const bf16* v = values + size_t(blocks[b]) * block_stride + column * 2;
+    for (int p = 0; p < kBlock / 2; ++p) {
+      const __m512bh x = (__m512bh)_mm512_loadu_si512(v + p * dim * 2);
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        int32_t pair;
+        std::memcpy(&pair, weights + size_t(r) * stride + b * kBlock + p * 2, 4);
+        sum[r] = _mm512_dpbf16_ps(sum[r], x, (__m512bh)_mm512_set1_epi32(pair));
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r) _mm512_storeu_ps(out + r * dim + column, sum[r]);
+}
+
+// Softmax attention of R rows over the keys of their sequence, a stretch of keys at a time with a running maximum
+// (online softmax, https://arxiv.org/abs/1805.02867). Row r is head `r % group` of the KV head at `positions[r]`.
+template <int R>
+void attend_rows(const Shape& s, const Layer& layer, const Item& item, int head, const bf16* q, const int* positions,
+                 float* out) {
+  const int dim = s.head_dim;
+  const size_t block_stride = size_t(s.kv_heads) * kBlock * dim;
+  const bf16* keys = layer.keys + size_t(head) * kBlock * dim;
+  const bf16* values = layer.values + size_t(head) * kBlock * dim;
+  alignas(64) float scores[R * kKeys];
+  alignas(64) bf16 weights[R * kKeys];
+  float highest[R], total[R];
+  for (int r = 0; r < R; ++r) highest[r] = -FLT_MAX, total[r] = 0;
+  std::memset(out, 0, sizeof(float) * R * dim);
+  const int last = positions[R - 1];
+  const int oldest = layer.window ? std::max(0, positions[0] - layer.window + 1) : 0;
+  // Stretches begin at multiples of kKeys, so that a row's sums do not depend on the rows beside it.
+  for (int start = oldest / kKeys * kKeys; start <= last; start += kKeys) {
+    const int num_blocks = std::min(kKeys / kBlock, (last - start) / kBlock + 1), width = num_blocks * kBlock;
+    const int32_t* blocks = item.blocks + start / kBlock;
+    for (int b = 0; b < num_blocks; ++b)
+      score_block<R>(q, dim, keys + size_t(blocks[b]) * block_stride, scores + b * kBlock, kKeys);
+    for (int r = 0; r < R; ++r) {
+      float* row = scores + size_t(r) * kKeys;
+      const int to = std::min(width, positions[r] - start + 1);  // keys [from, to) are seen
+      const int from = layer.window ? std::max(0, positions[r] - layer.window + 1 - start) : 0;
+      bf16* weight = weights + size_t(r) * kKeys;
+      if (to <= from) {
+        std::memset(weight, 0, sizeof(bf16) * width);
+        continue;
+      }
+      for (int i = 0; i < from; ++i) row[i] = -FLT_MAX;
+      for (int i = to; i < width; ++i) row[i] = -FLT_MAX;
+      const __m512 scale = _mm512_set1_ps(s.scale);
+      __m512 top = _mm512_set1_ps(-FLT_MAX);
+      for (int i = 0; i < width; i += 16) top = _mm512_max_ps(top, _mm512_load_ps(row + i));
+      const float now = std::max(highest[r], _mm512_reduce_max_ps(top) * s.scale);
+      const float shrink = std::exp(highest[r] - now);
+      const __m512 peak = _mm512_set1_ps(now);
+      __m512 sum = _mm512_setzero_ps();
+      for (int i = 0; i < width; i += 16) {
+        const __m512 raw = _mm512_load_ps(row + i);
+        const __mmask16 seen = _mm512_cmp_ps_mask(raw, _mm512_set1_ps(-FLT_MAX), _CMP_NEQ_UQ);
+        const __m512 e = _mm512_maskz_mov_ps(seen, exp_ps(_mm512_fmsub_ps(raw, scale, peak)));
+        sum = _mm512_add_ps(sum, e);
+        store_bf16(weight + i, e);
+      }
+      highest[r] = now;
+      total[r] = total[r] * shrink + _mm512_reduce_add_ps(sum);
+      for (int i = 0; i < dim; i += 16)
+        _mm512_storeu_ps(out + r * dim + i, _mm512_mul_ps(_mm512_loadu_ps(out + r * dim + i), _mm512_set1_ps(shrink)));
+    }
+    for (int column = 0; column < dim; column += 16)
+      gather_values<R>(weights, kKeys, values, blocks, num_blocks, block_stride, dim, column, out);
+  }
+  for (int r = 0; r < R; ++r) {
+    const __m512 inverse = _mm512_set1_ps(1.f / total[r]);
+    for (int i = 0; i < dim; i += 16)
+      _mm512_storeu_ps(out + r * dim + i, _mm512_mul_ps(_mm512_loadu_ps(out + r * dim + i), inverse));
+  }
+}
+
+void attend(Model& m, const Layer& layer, const Item& item, int head, int first, int count) {
+  const Shape& s = m.shape;
+  const int dim = s.head_dim, group = s.heads / s.kv_heads;
+  bf16 q[kRows * 512];
+  alignas(64) float out[kRows * 512];
+  int positions[kRows];
+  for (int r = 0; r < count; ++r) {
+    const int t = (first + r) / group, h = head * group + (first + r) % group;
+    positions[r] = item.position + t;
+    std::memcpy(q + r * dim, m.queries.data() + (size_t(item.row + t) * s.heads + h) * dim, sizeof(bf16) * dim);
+  }
+  switch (count) {
+#define HOTPROMPT_ROWS(n) case n: attend_rows<n>(s, layer, item, head, q, positions, out); break;
+    HOTPROMPT_ROWS(1) HOTPROMPT_ROWS(2) HOTPROMPT_ROWS(3) HOTPROMPT_ROWS(4) HOTPROMPT_ROWS(5) HOTPROMPT_ROWS(6)
+    HOTPROMPT_ROWS(7) HOTPROMPT_ROWS(8) HOTPROMPT_ROWS(9) HOTPROMPT_ROWS(10) HOTPROMPT_ROWS(11) HOTPROMPT_ROWS(12)
+#undef HOTPROMPT_ROWS
+  }
+  for (int r = 0; r < count; ++r) {
+    const int t = (first + r) / group, h = head * group + (first + r) % group;
+    bf16* to = m.attended.data() + (size_t(item.row + t) * s.heads + h) * dim;
+    for (int i = 0; i < dim; i += 16) store_bf16(to + i, _mm512_loadu_ps(out + r * dim + i));
+  }
+}
+
+struct Task {
+  int item, head, first, count;
+};
+
+// Attention work cut into register tiles; a token's group of heads counts as rows beside each other.
+std::vector<Task> attention_tasks(const Shape& s, const std::vector<Item>& items) {
+  std::vector<Task> tasks;
+  const int group = s.heads / s.kv_heads;
+  for (int i = 0; i < int(items.size()); ++i) {
+    const int rows = items[i].count * group;
+    for (int first = 0; first < rows; first += kRows)
+      for (int head = 0; head < s.kv_heads; ++head) tasks.push_back({i, head, first, std::min(kRows, rows - first)});
+  }
+  return tasks;
+}
+
+void run_layer(Model& m, Layer& layer, const std::vector<Item>& items, const std::vector<Task>& tasks, int tokens,
+               float* hidden) {
+  const Shape& s = m.shape;
+  const int width = (s.heads + 2 * s.kv_heads) * s.head_dim;
+#pragma omp for schedule(static)
+  for (int r = 0; r < tokens; ++r)
+    norm_row(hidden + size_t(r) * s.hidden, layer.input_norm.data(), s.hidden, s.eps,
+             m.normed.data() + size_t(r) * s.hidden);
+  multiply(layer.qkv, prepare(m, layer.qkv, m.normed.data(), s.hidden, tokens), tokens,
+           [&](int row, int tile, const float* out) {
+             const int first = tile * kTile, count = std::min(kTile, width - first);
+             float* to = m.projected.data() + size_t(row) * width + first;
+             for (int i = 0; i < count; ++i) to[i] = out[i] + (layer.qkv.bias.empty() ? 0.f : layer.qkv.bias[first + i]);
+           });
+  const int num_items = int(items.size());
+#pragma omp for schedule(dynamic) collapse(2)
+  for (int i = 0; i < num_items; ++i)
+    for (int head = 0; head < s.kv_heads; ++head)
+      for (int t = 0; t < items[i].count; ++t) place_token(m, layer, items[i], t, head);
+#pragma omp for schedule(dynamic)
+  for (int t = 0; t < int(tasks.size()); ++t)
+    attend(m, layer, items[tasks[t].item], tasks[t].head, tasks[t].first, tasks[t].count);
+  const auto add = [&](int row, int tile, const float* out) {
+    const int first = tile * kTile, count = std::min(kTile, s.hidden - first);
+    float* to = hidden + size_t(row) * s.hidden + first;
+    for (int i = 0; i < count; ++i) to[i] += out[i];
+  };
+  multiply(layer.output, prepare(m, layer.output, m.attended.data(), s.heads * s.head_dim, tokens), tokens, add);
+#pragma omp for schedule(static)
+  for (int r = 0; r < tokens; ++r)
+    norm_row(hidden + size_t(r) * s.hidden, layer.mlp_norm.data(), s.hidden, s.eps,
+             m.normed.data() + size_t(r) * s.hidden);
+  multiply(layer.gate_up, prepare(m, layer.gate_up, m.normed.data(), s.hidden, tokens), tokens,
+           [&](int row, int tile, const float* out) {  // 16 gates, then their 16 ups
+             const __m512 gate = _mm512_load_ps(out), up = _mm512_load_ps(out + 16), one = _mm512_set1_ps(1.f);
+             const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate));
+             store_bf16(m.inner.data() + size_t(row) * s.inner + tile * 16,
+                        _mm512_div_ps(_mm512_mul_ps(gate, up), _mm512_add_ps(one, e)));
+           });
+  multiply(layer.down, prepare(m, layer.down, m.inner.data(), s.inner, tokens), tokens, add);
+}
+
+template <class T>
+void grow(std::vector<T>& buffer, size_t size) {
+  if (buffer.size() < size) buffer.resize(size);
+}
+
+}  // namespace
+
+extern "C" {
+
+Model* hotprompt_model_new(const Shape* shape) {
+  auto* m = new Model;
+  m->shape = *shape;
+  for (int i = 0; i < shape->layers; ++i) m->layers.push_back(std::make_unique<Layer>());
+  return m;
+}
+
+void hotprompt_model_free(Model* m) { delete m; }
+
+void hotprompt_set_rotary(Model* m, const float* rotary) { m->rotary = rotary; }
+
+// Every weight is bfloat16, row-major, [outputs][inputs]; norms are float32. They are copied. `bias`, `query_norm` and
+// `key_norm` may be null.
+void hotprompt_set_layer(Model* m, int index, const bf16* q, const bf16* k, const bf16* v, const float* bias,
+                         const bf16* output, const bf16* gate, const bf16* up, const bf16* down, const float* input_norm,
+                         const float* mlp_norm, const float* query_norm, const float* key_norm, int window) {
+  const Shape& s = m->shape;
+  Layer& layer = *m->layers[index];
+  const int queries = s.heads * s.head_dim, keys = s.kv_heads * s.head_dim, width = queries + 2 * keys;
+  pack(layer.qkv, width, s.hidden, s.is_int8, [&](int n) -> const bf16* {
+    if (n < queries) return q + size_t(n) * s.hidden;
+    if (n < queries + keys) return k + size_t(n - queries) * s.hidden;
+    return n < width ? v + size_t(n - queries - keys) * s.hidden : nullptr;
+  });
+  if (bias) layer.qkv.bias.assign(bias, bias + width);
+  pack(layer.output, s.hidden, queries, s.is_int8,
+       [&](int n) { return n < s.hidden ? output + size_t(n) * queries : nullptr; });
+  pack(layer.gate_up, 2 * s.inner, s.hidden, s.is_int8, [&](int n) -> const bf16* {
+    const int unit = n / kTile * 16 + n % 16;
+    return (n % kTile < 16 ? gate : up) + size_t(unit) * s.hidden;
+  });
+  pack(layer.down, s.hidden, s.inner, s.is_int8,
+       [&](int n) { return n < s.hidden ? down + size_t(n) * s.inner : nullptr; });
+  layer.input_norm.assign(input_norm, input_norm + s.hidden);
+  layer.mlp_norm.assign(mlp_norm, mlp_norm + s.hidden);
+  if (query_norm) layer.query_norm.assign(query_norm, query_norm + s.head_dim);
+  if (key_norm) layer.key_norm.assign(key_norm, key_norm + s.head_dim);
+  layer.window = window;
+}
+
+void hotprompt_set_head(Model* m, const bf16* head, const float* final_norm) {
+  const Shape& s = m->shape;
+  pack(m->head, s.vocab, s.hidden, s.is_int8, [&](int n) { return n < s.vocab ? head + size_t(n) * s.hidden : nullptr; });
+  m->final_norm.assign(final_norm, final_norm + s.hidden);
+}
+
+void hotprompt_set_cache(Model* m, int index, bf16* keys, bf16* values) {
+  m->layers[index]->keys = keys;
+  m->layers[index]->values = values;
+}
+
+// Block `target` becomes a copy of `source` up to `count` tokens; the rest of its values is zero.
+void hotprompt_copy_block(Model* m, int source, int target, int count) {
+  const Shape& s = m->shape;
+  const size_t block = size_t(s.kv_heads) * kBlock * s.head_dim;
+  for (auto& layer : m->layers) {
+    std::memcpy(layer->keys + target * block, layer->keys + source * block, block * sizeof(bf16));
+    std::memcpy(layer->values + target * block, layer->values + source * block, block * sizeof(bf16));
+    for (int head = 0; head < s.kv_heads; ++head)
+      for (int t = count; t < kBlock; ++t)
+        for (int i = 0; i < s.head_dim; ++i)
+          layer->values[target * block + size_t(head) * kBlock * s.head_dim + (t / 2) * s.head_dim * 2 + i * 2 + t % 2] = 0;
+  }
+}
+
+// hidden [tokens][hidden] goes in as embeddings, and is overwritten. Item i is `counts[i]` rows from position
+// `positions[i]` on, with its blocks at tables + i * table_stride. logits [num_logits][vocab] of the rows that are asked for.
+void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const int32_t* positions, const int32_t* counts,
+                    const int32_t* tables, int table_stride, int num_logits, const int32_t* logit_rows, float* logits,
+                    int threads) {
+  const Shape& s = m->shape;
+  std::vector<Item> items;
+  for (int i = 0, row = 0; i < num_items; row += counts[i++])
+    items.push_back({row, counts[i], positions[i], tables + size_t(i) * table_stride});
+  const std::vector<Task> tasks = attention_tasks(s, items);
+  const size_t t = tokens, widest = std::max({s.hidden, s.heads * s.head_dim, s.inner}) + kGroup;
+  grow(m->projected, t * (s.heads + 2 * s.kv_heads) * s.head_dim);
+  grow(m->normed, t * s.hidden);
+  grow(m->queries, t * s.heads * s.head_dim);
+  grow(m->attended, t * s.heads * s.head_dim);
+  grow(m->inner, t * s.inner);
+  if (s.is_int8) {
+    grow(m->codes, t * widest);
+    grow(m->code_scales, t * (widest / kGroup + 1));
+    grow(m->code_sums, t * (widest / kGroup + 1));
+  }
+#pragma omp parallel num_threads(threads)
+  {
+    for (auto& layer : m->layers) run_layer(*m, *layer, items, tasks, tokens, hidden);
+#pragma omp for schedule(static)
+    for (int r = 0; r < num_logits; ++r)
+      norm_row(hidden + size_t(logit_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
+               m->normed.data() + size_t(r) * s.hidden);
+    if (num_logits)
+      multiply(m->head, prepare(*m, m->head, m->normed.data(), s.hidden, num_logits), num_logits,
+               [&](int row, int tile, const float* out) {
+                 const int first = tile * kTile, count = std::min(kTile, s.vocab - first);
+                 std::memcpy(logits + size_t(row) * s.vocab + first, out, sizeof(float) * count);
+               });
+  }
+}
+
+}  // extern "C"

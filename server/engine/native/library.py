@@ -1,0 +1,72 @@
+"""Compiles decoder.cpp once, and loads it where the CPU can run it. Knows no models."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch  # loads the OpenMP runtime that the compiled library shares
+
+from server.engine.errors import NativeUnavailable
+
+_SOURCE = Path(__file__).with_name("decoder.cpp")
+_CPU_FEATURES = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni", "fma"}
+_FLAGS = ("-O3", "-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
+"""Exactly those features, and not the ones of the CPU that compiles: the library runs on every CPU that has them."""
+_COMPILE_SECONDS = 300
+
+
+def load_library(cache: Path) -> ctypes.CDLL:
+    """The library from the directory `cache`, compiled into it when it is not there (some seconds).
+
+    Raises NativeUnavailable, with the reason, where the CPU or a compiler is missing, or the compiler fails.
+    """
+    missing = sorted(_CPU_FEATURES - _cpu_features())
+    if missing:
+        raise NativeUnavailable(f"the CPU has no {', '.join(missing)}")
+    assert torch.get_num_threads() > 0, "torch, and with it the OpenMP runtime, is loaded"
+    path = cache / f"decoder-{_build_key()}.so"
+    if not path.exists():
+        _compile(path)
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeUnavailable(f"{path} cannot be loaded: {error}") from error
+
+
+def _cpu_features() -> set[str]:
+    """The CPU's features by Linux' names; none elsewhere."""
+    if platform.machine() != "x86_64":
+        return set()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+def _build_key() -> str:
+    """Another source or other flags give another library."""
+    return hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:16]
+
+
+def _compile(path: Path) -> None:
+    """Compile beside `path` and rename, so that two servers that start together do not see half a file."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise NativeUnavailable("there is no C++ compiler (g++)")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as directory:
+            built = Path(directory) / path.name
+            command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(built)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
+            if done.returncode != 0:
+                raise NativeUnavailable(f"{compiler} cannot compile it: {done.stderr.strip()[:500]}")
+            built.replace(path)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NativeUnavailable(f"it cannot be compiled: {error}") from error

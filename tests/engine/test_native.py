@@ -1,0 +1,245 @@
+"""The native decoder against the stock model, on tiny bfloat16 models; skipped where CPU or compiler cannot have it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from adapters.weights import SoftPrompt
+from server.engine.batch import Batch, ScheduledSequence
+from server.engine.block_manager import BlockManager
+from server.engine.config import EngineConfig
+from server.engine.engine import Engine
+from server.engine.errors import ModelUnsupported, NativeUnavailable
+from server.engine.forward import Forward
+from server.engine.loader import build_engine
+from server.engine.native.forward import BLOCK_SIZE, NativeForward
+from server.engine.native.library import load_library
+from server.engine.native.weights import decoder_shape
+from server.engine.sampling_params import SamplingParams
+from server.engine.sequence import Sequence
+from tests.engine.build import run_to_end
+from tests.tiny import tiny_model
+
+COMMON: dict[str, Any] = {
+    "vocab_size": 257,
+    "hidden_size": 96,
+    "intermediate_size": 112,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.15,
+    "bos_token_id": 256,
+    "eos_token_id": 256,
+    "pad_token_id": 256,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON)),
+    "llama3": lambda: LlamaForCausalLM(LlamaConfig(**COMMON, rope_parameters=LLAMA3_ROPE)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**COMMON, sliding_window=24)),
+    "qwen2": lambda: Qwen2ForCausalLM(
+        Qwen2Config(**COMMON, use_sliding_window=True, sliding_window=40, max_window_layers=1)
+    ),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON)),
+}
+LENGTHS = (1, 600, 15, 16, 17, 70)
+
+
+def _model(name: str, dtype: torch.dtype) -> PreTrainedModel:
+    """Equal weights in every dtype: they are rounded to bfloat16 first."""
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            torch.nn.init.normal_(parameter, mean=1.0, std=0.1)  # norms and biases that are not ones and zeros
+    model.requires_grad_(requires_grad=False)
+    torch.nn.Module.to(model.train(mode=False), torch.bfloat16)
+    torch.nn.Module.to(model, dtype)
+    return model
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the compiled library in it."""
+    directory = tmp_path_factory.mktemp("native")
+    try:
+        load_library(directory)
+    except NativeUnavailable as error:
+        pytest.skip(f"no native decoder here: {error}")
+    return directory
+
+
+def _engine(model: PreTrainedModel, cache: Path | None, **settings: Any) -> Engine:
+    config = {"max_model_len": 1000, "kv_cache_bytes": 64 << 20, **settings}
+    return build_engine(model, fingerprint="tiny", config=EngineConfig(**config), native_cache=cache)
+
+
+def _prompts() -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(0, 256, (length,), generator=generator).tolist() for length in LENGTHS]
+
+
+def _soft_prompts() -> list[SoftPrompt | None]:
+    generator = torch.Generator().manual_seed(2)
+    rows = [torch.randn(count, COMMON["hidden_size"], generator=generator) / 4 for count in (5, 16, 40)]
+    return [None, *(SoftPrompt(str(len(embeddings)), embeddings) for embeddings in rows)]
+
+
+def _answers(engine: Engine, *, together: bool) -> list[list[int]]:
+    """20 tokens for each prompt with each soft prompt, greedy and sampled in turn, in one batch or one by one."""
+    answers = []
+    requests = [(prompt, soft_prompt) for soft_prompt in _soft_prompts() for prompt in _prompts()]
+    for number, (prompt, soft_prompt) in enumerate(requests):
+        params = SamplingParams(max_tokens=20, temperature=float(number % 2), seed=number)
+        engine.add_request(number, prompt, params, soft_prompt)
+        if not together:
+            answers.append(run_to_end(engine)[number])
+    if together:
+        tokens = run_to_end(engine)
+        answers = [tokens[number] for number in range(len(requests))]
+    return answers
+
+
+def _logits(forward: Forward, embed: torch.nn.Module, prompts: list[list[int]], *, chunk: int) -> torch.Tensor:
+    """Float32 logits `[prompts, vocab_size]` after each prompt, computed packed, `chunk` tokens of each at a time."""
+    blocks = BlockManager(256, BLOCK_SIZE)
+    sequences = [
+        Sequence.create(number, prompt, SamplingParams(max_tokens=1), cache_seed=b"test")
+        for number, prompt in enumerate(prompts)
+    ]
+    logits = torch.zeros(len(prompts), COMMON["vocab_size"])
+    for sequence in sequences:
+        blocks.admit(sequence)
+        sequence.num_computed_tokens = 0
+    while unfinished := [sequence for sequence in sequences if sequence.num_uncomputed_tokens]:
+        items = [
+            ScheduledSequence(sequence, sequence.num_computed_tokens, min(chunk, sequence.num_uncomputed_tokens))
+            for sequence in unfinished
+        ]
+        ids = [token for item in items for token in item.sequence.token_ids[item.start : item.stop]]
+        embeddings = embed(torch.tensor(ids)).to(forward.input_dtype)
+        rows = [sum(item.num_tokens for item in items[: i + 1]) - 1 for i in range(len(items))]
+        made = forward.logits(Batch(tuple(items), ()), embeddings, rows)
+        for item, row in zip(items, made, strict=True):
+            item.sequence.num_computed_tokens = item.stop
+            logits[item.sequence.request_id] = row
+    return logits
+
+
+def _stock_logits(model: Any) -> torch.Tensor:
+    return torch.stack([model(input_ids=torch.tensor([prompt])).logits[0, -1].float() for prompt in _prompts()])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_is_as_near_to_float32_as_the_stock_model_in_bfloat16(name: str, cache: Path) -> None:
+    stock = _model(name, torch.bfloat16)
+    exact = _stock_logits(_model(name, torch.float32))
+    with torch.inference_mode():
+        forward = NativeForward(stock, num_blocks=256, max_model_len=1000, is_int8=False, cache=cache)
+        stock_error = (_stock_logits(stock) - exact).norm() / exact.norm()
+        for chunk in (1000, 24, 1):
+            native = _logits(forward, stock.get_input_embeddings(), _prompts(), chunk=chunk)
+            assert (native - exact).norm() / exact.norm() < 1.5 * stock_error
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_int8_stays_near(name: str, cache: Path) -> None:
+    stock = _model(name, torch.bfloat16)
+    exact = _stock_logits(_model(name, torch.float32))
+    with torch.inference_mode():
+        forward = NativeForward(stock, num_blocks=256, max_model_len=1000, is_int8=True, cache=cache)
+        int8 = _logits(forward, stock.get_input_embeddings(), _prompts(), chunk=1000)
+    assert (int8 - exact).norm() / exact.norm() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "is_int8"), [("llama", False), ("llama", True), ("mistral", False), ("qwen2", False), ("qwen3", False)]
+)
+def test_every_row_is_the_same_whatever_runs_beside_it(name: str, cache: Path, *, is_int8: bool) -> None:
+    """Bit by bit, and so in tokens: alone, in one batch, in chunks, preempted, and from the prefix cache."""
+    alone = _answers(_engine(_model(name, torch.bfloat16), cache, is_int8=is_int8), together=False)
+    assert len({tuple(answer) for answer in alone}) > 16
+    roomy = _engine(_model(name, torch.bfloat16), cache, is_int8=is_int8)
+    assert _answers(roomy, together=True) == alone
+    assert _answers(roomy, together=True) == alone
+    block_bytes = 2 * 3 * 2 * 2 * 16 * 16
+    small = _engine(
+        _model(name, torch.bfloat16),
+        cache,
+        is_int8=is_int8,
+        max_model_len=680,
+        kv_cache_bytes=45 * block_bytes,
+        max_num_seqs=16,
+        max_num_batched_tokens=16,
+    )
+    assert _answers(small, together=True) == alone
+    assert small.stats().num_preemptions > 0
+
+
+@pytest.mark.parametrize("is_int8", [False, True])
+def test_a_poisoned_request_fails_alone_and_leaves_nothing_behind(cache: Path, *, is_int8: bool) -> None:
+    healthy = _answers(_engine(_model("llama", torch.bfloat16), cache, is_int8=is_int8), together=True)
+    block_bytes = 2 * 3 * 2 * 2 * 16 * 16
+    engine = _engine(_model("llama", torch.bfloat16), cache, is_int8=is_int8, kv_cache_bytes=70 * block_bytes)
+    poison = SoftPrompt("poison", torch.full((20, COMMON["hidden_size"]), float("nan")))
+    for number in range(3):  # enough to write into every block
+        engine.add_request(1000 + number, _prompts()[1], SamplingParams(max_tokens=4), poison)
+    failures = []
+    while engine.has_work:
+        failures += [output.error for output in engine.step() if output.error is not None]
+    assert len(failures) == 3
+    assert _answers(engine, together=True) == healthy
+
+
+def test_what_it_cannot_compute_it_refuses_with_the_reason(cache: Path) -> None:
+    for model, reason in (
+        (tiny_model("gpt2").to(torch.bfloat16), "models of type gpt2"),  # type: ignore[arg-type]
+        (_model("llama", torch.float32), "bfloat16"),
+        (LlamaForCausalLM(LlamaConfig(**COMMON, hidden_act="gelu")).to(torch.bfloat16), "gelu"),  # type: ignore[arg-type]
+        (LlamaForCausalLM(LlamaConfig(**COMMON, mlp_bias=True)).to(torch.bfloat16), "biases"),  # type: ignore[arg-type]
+        (LlamaForCausalLM(LlamaConfig(**{**COMMON, "head_dim": 24})).to(torch.bfloat16), "head size 24"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(NativeUnavailable, match=reason):
+            decoder_shape(model)
+        with pytest.raises(ModelUnsupported, match="--quantization int8"):
+            _engine(model, cache, is_int8=True)
+
+
+def test_without_a_compiler_the_stock_model_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NativeUnavailable):
+        load_library(tmp_path)
+    engine = _engine(_model("llama", torch.bfloat16), tmp_path)
+    engine.add_request(1, [1, 2, 3], SamplingParams(max_tokens=3, temperature=0))
+    assert len(run_to_end(engine)[1]) == 3
+
+
+def test_a_source_that_does_not_compile_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(NativeUnavailable, match=r"false cannot compile it|the CPU has no"):
+        load_library(tmp_path)
+    assert list(tmp_path.iterdir()) == []
