@@ -8,6 +8,10 @@ import torch
 
 from server.engine.sampling_params import SamplingParams
 
+_HEADS = (128, 2048)
+"""Numbers of tokens among which most rows' head lies; finding them is much cheaper than sorting the vocabulary."""
+_INVERT_BLOCK = 256
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingRow:
@@ -40,18 +44,19 @@ def sample(logits: torch.Tensor, rows: list[SamplingRow]) -> list[int]:
 def _draw(logits: torch.Tensor, rows: list[SamplingRow]) -> torch.Tensor:
     """Token ids `[R]` drawn from float32 logits `[R, V]`."""
     device = logits.device
-    logits = logits / torch.tensor([row.params.temperature for row in rows], device=device)[:, None]
+    temperatures = torch.tensor([row.params.temperature for row in rows], device=device)
+    probabilities = (logits / temperatures[:, None]).softmax(dim=-1)
     uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64, device=device)
     chosen = torch.empty(len(rows), dtype=torch.long, device=device)
-    for cut in (False, True):  # only rows that cut the tail off pay for sorting the vocabulary
+    for cut in (False, True):  # only rows that cut the tail off pay for looking for the head
         group = [i for i, row in enumerate(rows) if _cuts_tail(row.params) is cut]
         if not group:
             continue
         index = torch.tensor(group, device=device)
         if cut:
-            chosen[index] = _draw_from_top(logits[index], uniforms[index], [rows[i].params for i in group])
+            chosen[index] = _draw_from_head(probabilities[index], uniforms[index], [rows[i].params for i in group])
         else:
-            chosen[index] = _invert(logits[index].softmax(dim=-1), uniforms[index])
+            chosen[index] = _invert(probabilities[index], uniforms[index])
     return chosen
 
 
@@ -59,20 +64,74 @@ def _cuts_tail(params: SamplingParams) -> bool:
     return params.top_k is not None or params.top_p < 1
 
 
-def _draw_from_top(logits: torch.Tensor, uniforms: torch.Tensor, params: list[SamplingParams]) -> torch.Tensor:
-    vocab_size = logits.shape[1]
-    ordered, token_ids = logits.sort(dim=-1, descending=True, stable=True)
-    top_k = torch.tensor([min(p.top_k or vocab_size, vocab_size) for p in params], device=logits.device)[:, None]
-    ranks = torch.arange(vocab_size, device=logits.device)[None, :]
-    probabilities = ordered.masked_fill(ranks >= top_k, float("-inf")).softmax(dim=-1)
-    top_p = torch.tensor([p.top_p for p in params], device=logits.device)[:, None]
-    before = probabilities.cumsum(dim=-1) - probabilities  # the likelier tokens' sum: the first token is always kept
-    probabilities = probabilities.masked_fill(before >= top_p, 0)
-    return token_ids.gather(1, _invert(probabilities, uniforms)[:, None])[:, 0]
+def _draw_from_head(probabilities: torch.Tensor, uniforms: torch.Tensor, params: list[SamplingParams]) -> torch.Tensor:
+    """Draw from what top-k, then top-p leave. Only rows whose head is longer than `_HEADS` sort the vocabulary."""
+    vocab_size = probabilities.shape[1]
+    limits = torch.tensor([min(p.top_k or vocab_size, vocab_size) for p in params], device=probabilities.device)
+    shares = torch.tensor([p.top_p for p in params], device=probabilities.device)
+    chosen = torch.zeros_like(limits)
+    open_rows = torch.arange(len(params), device=probabilities.device)
+    for size in (*(head for head in _HEADS if head < vocab_size), vocab_size):
+        values, token_ids = _likeliest(probabilities[open_rows], size)
+        drawn, is_whole = _draw_from_ordered(
+            values, token_ids, uniforms[open_rows], limits[open_rows], shares[open_rows]
+        )
+        chosen[open_rows] = drawn
+        open_rows = open_rows[~is_whole]
+        if not len(open_rows):
+            break
+    return chosen
+
+
+def _likeliest(probabilities: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    if size < probabilities.shape[1]:
+        values, token_ids = probabilities.topk(size, dim=-1)
+    else:
+        values, token_ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    return values, token_ids
+
+
+def _draw_from_ordered(
+    values: torch.Tensor, token_ids: torch.Tensor, uniforms: torch.Tensor, limits: torch.Tensor, shares: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids `[R]` drawn from the likeliest tokens of each row `[R, N]`, and whether a row's whole head is among them.
+
+    The head is the first `limits` tokens, and of those the first whose probabilities reach `shares` of theirs.
+    """
+    num_listed = values.shape[1]
+    ranks = torch.arange(num_listed, device=values.device)[None, :]
+    kept = values.masked_fill(ranks >= limits[:, None], 0)
+    is_limited = limits <= num_listed
+    mass = torch.where(is_limited, kept.sum(dim=-1), torch.ones_like(shares))  # all of the vocabulary's is 1
+    before = kept.cumsum(dim=-1) - kept  # the likelier tokens' sum: the first token is always kept
+    head = kept.masked_fill(before >= (shares * mass)[:, None], 0)
+    is_whole = is_limited | (kept.sum(dim=-1) >= shares * mass)
+    return token_ids.gather(1, _invert(head, uniforms)[:, None])[:, 0], is_whole
 
 
 def _invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The first index whose cumulative probability exceeds uniform × total. probabilities `[R, V]`, uniforms `[R]`."""
-    cumulative = probabilities.double().cumsum(dim=-1)
-    targets = uniforms * cumulative[:, -1]
-    return torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0].clamp(max=probabilities.shape[1] - 1)
+    """The first index whose cumulative probability exceeds uniform × total. probabilities `[R, V]`, uniforms `[R]`.
+
+    First the block of 256 by the blocks' sums, then the index in the block: summing up all of them is slow.
+    """
+    num_rows, size = probabilities.shape
+    padded = torch.nn.functional.pad(probabilities, (0, -size % _INVERT_BLOCK))
+    blocks = padded.view(num_rows, -1, _INVERT_BLOCK)
+    ends = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    targets = uniforms * ends[:, -1]
+    block = torch.searchsorted(ends, targets[:, None], right=True)[:, 0].clamp(max=ends.shape[1] - 1)
+    row = torch.arange(num_rows, device=probabilities.device)
+    inside = blocks[row, block].double().cumsum(dim=-1)
+    left = targets - torch.where(block > 0, ends[row, block - 1], 0)
+    offset = torch.searchsorted(inside, left[:, None], right=True)[:, 0].clamp(max=_INVERT_BLOCK - 1)
+    return _last_possible(padded, block * _INVERT_BLOCK + offset)
+
+
+def _last_possible(probabilities: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The index; where rounding has led past the end, to a token of no probability, the last one before it that has."""
+    row = torch.arange(len(index), device=index.device)
+    if bool((probabilities[row, index] > 0).all()):
+        return index
+    positions = torch.arange(probabilities.shape[1], device=index.device)[None, :]
+    possible = (probabilities > 0) & (positions <= index[:, None])
+    return torch.where(possible, positions, 0).amax(dim=-1)

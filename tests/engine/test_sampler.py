@@ -43,6 +43,25 @@ def test_top_k_and_top_p_leave_only_the_head() -> None:
     assert set(_draws(logits, 2000, top_k=1_000_000)) == {0, 1, 2, 3}
 
 
+def test_a_head_longer_than_what_is_looked_at_first_is_whole() -> None:
+    logits = torch.linspace(1, 0, 1000)[None]
+    assert set(_draws(logits, 20_000, top_k=300, seed=1)) == set(range(300))
+    longest = max(_draws(logits, 20_000, top_p=0.5, seed=1))
+    order = logits[0].softmax(dim=-1).cumsum(dim=-1)
+    assert longest == int((order < 0.5).sum())
+
+
+def test_draws_over_a_large_vocabulary_follow_the_distribution() -> None:
+    """Beyond one block of the inversion, up to the last token, and never one of no probability."""
+    probabilities = torch.zeros(1000)
+    probabilities[[3, 255, 256, 700, 999]] = torch.tensor([0.1, 0.2, 0.3, 0.25, 0.15])
+    for settings in ({}, {"top_k": 5}, {"top_p": 0.999999}):
+        draws = torch.tensor(_draws(probabilities.log()[None], 20_000, seed=2, **settings))
+        shares = torch.bincount(draws, minlength=1000) / 20_000
+        assert torch.allclose(shares, probabilities, atol=0.012)
+        assert not shares[probabilities == 0].any()
+
+
 def test_a_row_draws_the_same_beside_any_neighbours() -> None:
     logits = torch.randn(6, 500, generator=torch.Generator().manual_seed(0))
     rows = [
