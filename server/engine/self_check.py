@@ -17,10 +17,12 @@ from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
 
 _LENGTHS = (3, 8, 19)
-_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
-"""Largest difference allowed, in standard deviations of the stock model's logits."""
-_INT8_TOLERANCE = 1.0
-"""After random tokens, of the largest difference among all logits; unrelated logits differ by 4 and more."""
+_TOLERANCE = {torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
+_INT8_TOLERANCE = 0.25
+"""Largest spread of the differences, in spreads (standard deviations) of the stock model's logits; 1.4 is unrelated.
+
+In bfloat16 the stock model itself is 0.02 to 0.05 from what it says in float32.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def ask_stock_model(model: PreTrainedModel) -> list[StockAnswer]:
 
 
 def tolerance_of(dtype: torch.dtype, *, is_int8: bool) -> float:
-    """The largest difference that rounding explains, in standard deviations of the stock model's logits."""
+    """The largest difference that rounding explains, see `_TOLERANCE`."""
     return _INT8_TOLERANCE if is_int8 else _TOLERANCE[dtype]
 
 
@@ -70,7 +72,7 @@ def check_against_stock(
         runner.logits(Batch(tuple(first), ()), {})
         logits = runner.logits(Batch(tuple(rest), ()), {}).float().cpu()
     for answer, packed in zip(answers, logits, strict=True):
-        difference = float((packed - answer.logits).abs().max() / answer.logits.std())
+        difference = float((packed - answer.logits).std() / answer.logits.std())
         if not difference <= tolerance:
             raise ModelUnsupported(
                 f"models of type {model_type} are not computed exactly by the packed engine: after "

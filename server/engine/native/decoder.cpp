@@ -4,8 +4,9 @@
 // A row's numbers depend on its own sequence alone: every sum runs in the same order whatever rows are computed beside it,
 // in one chunk or in many.
 //
-// One call computes one step: all threads of one OpenMP team go through the stages together and meet at barriers, for a
-// decode step has a few hundred stages of some ten microseconds each, and opening a parallel region for each costs more.
+// One call computes one step: all threads of one OpenMP team go through its few hundred stages, most of some ten
+// microseconds. A thread goes on when a stage's tasks are done, not when the other threads have come: on a machine with
+// other work a thread that the system has taken off its core would otherwise hold up the rest at every stage.
 //
 // Layouts. A weight matrix [N, K] is cut into tiles of 32 outputs; in a tile, bfloat16 lies as [K/2][32][2] and int8 as
 // [K/4][32][4], which are the operand orders of vdpbf16ps and vpdpbusd. Keys of one block and head lie as [D/2][16][2],
@@ -13,8 +14,10 @@
 
 #include <immintrin.h>
 #include <omp.h>
+#include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
@@ -33,6 +36,7 @@ constexpr int kBlock = 16;       // tokens of a KV block
 constexpr int kGroup = 64;       // inputs that share an int8 scale
 constexpr int kKeys = 512;       // keys that are scored before their values are read
 constexpr int kRowsPerTask = 96; // rows of a matrix product that one task computes
+constexpr int kStagesOfLayer = 12;
 
 inline float to_float(bf16 x) {
   uint32_t bits = uint32_t(x) << 16;
@@ -65,6 +69,42 @@ inline __m512 exp_ps(__m512 x) {
   for (float c : {1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
   return _mm512_scalef_ps(p, n);
 }
+
+// ---- stages ----------------------------------------------------------------------------------------------------------
+
+struct alignas(64) Stage {
+  std::atomic<int> next{0}, done{0};
+};
+
+// One thread's way through the stages of a step; all threads see the same stages in the same order.
+class Walk {
+ public:
+  Walk(std::vector<Stage>& stages, int threads) : stages_(stages), threads_(threads) {}
+
+  int threads() const { return threads_; }
+
+  // Runs task(i) for i in [0, count), each once in the whole team, `grain` at a time; returns when all are done.
+  template <class Task>
+  void each(int count, int grain, Task task) {
+    Stage& stage = stages_[at_++];
+    const int parts = (count + grain - 1) / grain;
+    for (int part; (part = stage.next.fetch_add(1, std::memory_order_relaxed)) < parts;) {
+      const int last = std::min(count, (part + 1) * grain);
+      for (int i = part * grain; i < last; ++i) task(i);
+      stage.done.fetch_add(1, std::memory_order_release);
+    }
+    for (int spins = 0; stage.done.load(std::memory_order_acquire) < parts; ++spins) {
+      if (spins < kSpins) _mm_pause();
+      else sched_yield();
+    }
+  }
+
+ private:
+  static constexpr int kSpins = 1000;
+  std::vector<Stage>& stages_;
+  const int threads_;
+  size_t at_ = 0;
+};
 
 // ---- weights ---------------------------------------------------------------------------------------------------------
 
@@ -225,15 +265,13 @@ void product_of(int rows, const Linear& linear, const Activations& a, int row, i
   }
 }
 
-// Called by the whole team. `finish(row, tile, sums[32])` gets each row of each output tile once.
+// `finish(row, tile, sums[32])` gets each row of each output tile once.
 template <class Finish>
-void multiply(const Linear& linear, const Activations& a, int rows, Finish finish) {
+void multiply(Walk& walk, const Linear& linear, const Activations& a, int rows, Finish finish) {
   const int most = linear.is_int8 ? kRows / 2 : kRows;
   const int chunks = (rows + kRowsPerTask - 1) / kRowsPerTask;
   const int tasks = linear.tiles * chunks;
-  const int grain = std::max(1, tasks / (omp_get_num_threads() * 8));
-#pragma omp for schedule(dynamic, grain)
-  for (int task = 0; task < tasks; ++task) {
+  walk.each(tasks, std::max(1, tasks / (walk.threads() * 8)), [&](int task) {
     const int tile = task / chunks;
     const int first = (task % chunks) * kRowsPerTask, last = std::min(rows, first + kRowsPerTask);
     alignas(64) float out[kRows * kTile];
@@ -244,7 +282,7 @@ void multiply(const Linear& linear, const Activations& a, int rows, Finish finis
       for (int r = 0; r < count; ++r) finish(row + r, tile, out + r * kTile);
       row += count;
     }
-  }
+  });
 }
 
 // ---- the model -------------------------------------------------------------------------------------------------------
@@ -321,16 +359,19 @@ void quantize_row(const bf16* x, int size, int padded, int8_t* codes, float* sca
   }
 }
 
-Activations prepare(Model& m, const Linear& linear, const bf16* values, int stride, int rows) {
+int row_grain(int rows, const Walk& walk) { return std::max(1, rows / (walk.threads() * 2)); }
+
+// The rows as `linear` reads them: as they are, or quantised.
+Activations prepare(Walk& walk, Model& m, const Linear& linear, const bf16* values, int stride, int rows) {
   Activations a;
   a.stride = stride;
   a.values = values;
   if (!linear.is_int8) return a;
   const int padded = linear.padded_inputs, groups = padded / kGroup;
-#pragma omp for schedule(static)
-  for (int r = 0; r < rows; ++r)
+  walk.each(rows, row_grain(rows, walk), [&](int r) {
     quantize_row(values + size_t(r) * stride, linear.inputs, padded, m.codes.data() + size_t(r) * padded,
                  m.code_scales.data() + size_t(r) * groups, m.code_sums.data() + size_t(r) * groups);
+  });
   a.stride = padded;
   a.codes = m.codes.data();
   a.scales = m.code_scales.data();
@@ -519,46 +560,47 @@ std::vector<Task> attention_tasks(const Shape& s, const std::vector<Item>& items
   return tasks;
 }
 
-void run_layer(Model& m, Layer& layer, const std::vector<Item>& items, const std::vector<Task>& tasks, int tokens,
-               float* hidden) {
+void norm_rows(Walk& walk, const Shape& s, int rows, const float* hidden, const std::vector<float>& weight, bf16* out) {
+  walk.each(rows, row_grain(rows, walk), [&](int r) {
+    norm_row(hidden + size_t(r) * s.hidden, weight.data(), s.hidden, s.eps, out + size_t(r) * s.hidden);
+  });
+}
+
+void run_layer(Walk& walk, Model& m, Layer& layer, const std::vector<Item>& items, const std::vector<Task>& tasks,
+               int tokens, float* hidden) {
   const Shape& s = m.shape;
   const int width = (s.heads + 2 * s.kv_heads) * s.head_dim;
-#pragma omp for schedule(static)
-  for (int r = 0; r < tokens; ++r)
-    norm_row(hidden + size_t(r) * s.hidden, layer.input_norm.data(), s.hidden, s.eps,
-             m.normed.data() + size_t(r) * s.hidden);
-  multiply(layer.qkv, prepare(m, layer.qkv, m.normed.data(), s.hidden, tokens), tokens,
+  norm_rows(walk, s, tokens, hidden, layer.input_norm, m.normed.data());
+  multiply(walk, layer.qkv, prepare(walk, m, layer.qkv, m.normed.data(), s.hidden, tokens), tokens,
            [&](int row, int tile, const float* out) {
              const int first = tile * kTile, count = std::min(kTile, width - first);
              float* to = m.projected.data() + size_t(row) * width + first;
-             for (int i = 0; i < count; ++i) to[i] = out[i] + (layer.qkv.bias.empty() ? 0.f : layer.qkv.bias[first + i]);
+             const float* bias = layer.qkv.bias.empty() ? nullptr : layer.qkv.bias.data() + first;
+             for (int i = 0; i < count; ++i) to[i] = out[i] + (bias ? bias[i] : 0.f);
            });
-  const int num_items = int(items.size());
-#pragma omp for schedule(dynamic) collapse(2)
-  for (int i = 0; i < num_items; ++i)
-    for (int head = 0; head < s.kv_heads; ++head)
-      for (int t = 0; t < items[i].count; ++t) place_token(m, layer, items[i], t, head);
-#pragma omp for schedule(dynamic)
-  for (int t = 0; t < int(tasks.size()); ++t)
-    attend(m, layer, items[tasks[t].item], tasks[t].head, tasks[t].first, tasks[t].count);
+  walk.each(int(items.size()) * s.kv_heads, 1, [&](int i) {
+    const Item& item = items[i / s.kv_heads];
+    for (int t = 0; t < item.count; ++t) place_token(m, layer, item, t, i % s.kv_heads);
+  });
+  walk.each(int(tasks.size()), 1, [&](int i) {
+    attend(m, layer, items[tasks[i].item], tasks[i].head, tasks[i].first, tasks[i].count);
+  });
   const auto add = [&](int row, int tile, const float* out) {
     const int first = tile * kTile, count = std::min(kTile, s.hidden - first);
     float* to = hidden + size_t(row) * s.hidden + first;
     for (int i = 0; i < count; ++i) to[i] += out[i];
   };
-  multiply(layer.output, prepare(m, layer.output, m.attended.data(), s.heads * s.head_dim, tokens), tokens, add);
-#pragma omp for schedule(static)
-  for (int r = 0; r < tokens; ++r)
-    norm_row(hidden + size_t(r) * s.hidden, layer.mlp_norm.data(), s.hidden, s.eps,
-             m.normed.data() + size_t(r) * s.hidden);
-  multiply(layer.gate_up, prepare(m, layer.gate_up, m.normed.data(), s.hidden, tokens), tokens,
+  multiply(walk, layer.output, prepare(walk, m, layer.output, m.attended.data(), s.heads * s.head_dim, tokens), tokens,
+           add);
+  norm_rows(walk, s, tokens, hidden, layer.mlp_norm, m.normed.data());
+  multiply(walk, layer.gate_up, prepare(walk, m, layer.gate_up, m.normed.data(), s.hidden, tokens), tokens,
            [&](int row, int tile, const float* out) {  // 16 gates, then their 16 ups
              const __m512 gate = _mm512_load_ps(out), up = _mm512_load_ps(out + 16), one = _mm512_set1_ps(1.f);
              const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate));
              store_bf16(m.inner.data() + size_t(row) * s.inner + tile * 16,
                         _mm512_div_ps(_mm512_mul_ps(gate, up), _mm512_add_ps(one, e)));
            });
-  multiply(layer.down, prepare(m, layer.down, m.inner.data(), s.inner, tokens), tokens, add);
+  multiply(walk, layer.down, prepare(walk, m, layer.down, m.inner.data(), s.inner, tokens), tokens, add);
 }
 
 template <class T>
@@ -656,15 +698,17 @@ void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const in
     grow(m->code_scales, t * (widest / kGroup + 1));
     grow(m->code_sums, t * (widest / kGroup + 1));
   }
+  std::vector<Stage> stages(kStagesOfLayer * (m->layers.size() + 1));
 #pragma omp parallel num_threads(threads)
   {
-    for (auto& layer : m->layers) run_layer(*m, *layer, items, tasks, tokens, hidden);
-#pragma omp for schedule(static)
-    for (int r = 0; r < num_logits; ++r)
+    Walk walk(stages, omp_get_num_threads());
+    for (auto& layer : m->layers) run_layer(walk, *m, *layer, items, tasks, tokens, hidden);
+    walk.each(num_logits, 1, [&](int r) {
       norm_row(hidden + size_t(logit_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
                m->normed.data() + size_t(r) * s.hidden);
+    });
     if (num_logits)
-      multiply(m->head, prepare(*m, m->head, m->normed.data(), s.hidden, num_logits), num_logits,
+      multiply(walk, m->head, prepare(walk, *m, m->head, m->normed.data(), s.hidden, num_logits), num_logits,
                [&](int row, int tile, const float* out) {
                  const int first = tile * kTile, count = std::min(kTile, s.vocab - first);
                  std::memcpy(logits + size_t(row) * s.vocab + first, out, sizeof(float) * count);
