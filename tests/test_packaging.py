@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("adapters", "client", "server", "training")
+PACKAGES = ("adapters", "benchmarks", "client", "server", "training")
 
 
 def _modules() -> list[str]:
@@ -57,12 +57,15 @@ def test_scheduling_imports_no_torch(module: str) -> None:
     assert "torch" not in _imported_by(f"import server.engine.{module}")
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["train"], ["adapters"], ["adapters", "list"], ["chat"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["serve"], ["train"], ["adapters"], ["adapters", "list"], ["chat"], ["bench"], ["bench", "serve"]],
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     statement = f"""import contextlib, io, hotprompt
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     hotprompt.app({[*arguments, "--help"]!r})"""
-    heavy = {"torch", "transformers", "peft", "fastapi", "httpx", "server", "training", "adapters"}
+    heavy = {"torch", "transformers", "peft", "fastapi", "httpx", "matplotlib", "server", "training", "adapters"}
     assert not _imported_by(statement) & heavy
 
 

@@ -1,0 +1,91 @@
+"""`hotprompt bench`: flags in, lines out. Imports what a command needs when it runs."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+FAILED, WRONG_USAGE = 1, 2
+
+bench_app = typer.Typer(help="Measure hotprompt, and compare it with its peers.", no_args_is_help=True)
+
+
+@bench_app.callback()
+def _commands() -> None:
+    """There so that `serve` stays a word of its own while it is the only command."""
+
+
+@bench_app.command("serve")
+def bench_serve(
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="What to measure; may be repeated. Default: everything.")
+    ] = None,
+    clients: Annotated[
+        str | None, typer.Option(help="Numbers of clients, comma-separated. Default: 1,4,8,16,32.")
+    ] = None,
+    requests: Annotated[
+        str | None,
+        typer.Option(help="Fewest requests of a run; there are at least four for each client. Default: 16."),
+    ] = None,
+    tokens: Annotated[str | None, typer.Option(help="Output tokens of a request. Default: 64.")] = None,
+    rounds: Annotated[
+        str | None, typer.Option(help="How often each server takes its turn; medians are reported. Default: 3.")
+    ] = None,
+    peers: Annotated[
+        Path | None,
+        typer.Option(help="Directory with the virtual environments vllm and transformers, either or both."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Base model, as in hotprompt serve.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32. Default: bfloat16.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for results. Default: a new one, named by the time.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Print the scenarios and end.")] = False,  # noqa: FBT002
+) -> None:
+    """Measure hotprompt over HTTP, beside vLLM and transformers serve where they are installed.
+
+    Writes results.json (everything), results.md (tables) and results.svg (a plot). See docs/benchmarks.md.
+    """
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from adapters.errors import BaseModelError
+    from benchmarks.errors import WrongUsage
+    from benchmarks.options import Flags, read_options
+    from benchmarks.scenarios import SCENARIOS
+
+    if list_:
+        width = max(len(each.name) for each in SCENARIOS)
+        for each in SCENARIOS:
+            typer.echo(f"{each.name:<{width}}  {each.summary}")
+        return
+    from benchmarks.serve_bench import bench_serve as run
+
+    flags = Flags(
+        scenario=scenario or (),
+        clients=clients,
+        requests=requests,
+        tokens=tokens,
+        rounds=rounds,
+        base=base,
+        dtype=dtype,
+        peers=peers,
+        out=out,
+    )
+    names = [each.name for each in SCENARIOS]
+    try:
+        options = read_options(flags, known=names, default_base=EMBEDDED_BASE_NAME, now=datetime.now(UTC))
+        results = run(options, say=lambda line: typer.echo(line, err=True))
+    except WrongUsage as error:
+        _end(WRONG_USAGE, *error.problems)
+    except (BaseModelError, OSError) as error:
+        _end(FAILED, str(error))
+    typer.echo(f"results are in {options.out}")
+    void = sum(record.is_void for record in results.records)
+    if void:
+        _end(FAILED, f"{void} of {len(results.records)} runs are void: results.md says why")
+
+
+def _end(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        typer.echo(f"hotprompt: {line}", err=True)
+    raise typer.Exit(code)

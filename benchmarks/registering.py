@@ -1,0 +1,93 @@
+"""How soon a new adapter answers, and what registering many of them costs the streams that run."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import httpx
+
+from adapters.files import AdapterFiles
+from benchmarks.errors import RequestFailed
+from benchmarks.load import Answer, send
+from benchmarks.percentiles import percentiles
+from benchmarks.samples import Sample, sample_of_answers, sample_of_gaps
+from benchmarks.session import Session
+from benchmarks.streams import running_streams
+
+BASE, REGISTERED, ALONE, BESIDE = "base", "registered and asked", "streams alone", "streams during registrations"
+_CREATED = 201
+_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """New adapters one by one, each asked at once; then many beside streams, and as long a time without any."""
+
+    registrations: int = 100
+    streams: int = 8
+    stream_tokens: int = 512
+
+    async def __call__(self, session: Session) -> list[Sample]:
+        return [*await self._first_answers(session), *await self._beside_streams(session)]
+
+    async def _first_answers(self, session: Session) -> list[Sample]:
+        base: list[Answer] = []
+        registered: list[Answer] = []
+        to_first_token: list[float] = []
+        for each in range(-1, session.options.requests):
+            name = f"new-{session.round}-{each + 1}"
+            ask = session.ask(session.base_model, "before", each, tokens=_TOKENS)
+            answer = await send(session.client, session.target, ask)
+            files = session.maker.make(_seed(session, each + 1))
+            started = time.perf_counter()
+            await _register(session, name, files)
+            first = await send(session.client, session.target, session.ask(name, "after", each, tokens=_TOKENS))
+            if each < 0:
+                continue  # the first of its kind warms the server
+            base.append(answer)
+            registered.append(first)
+            to_first_token.append((first.started - started + first.ttft) * 1e3)
+        sample = sample_of_answers(REGISTERED, 1, registered)
+        values = {**sample.values, **percentiles("post_to_first_token", to_first_token, unit="ms")}
+        raw = {**sample.raw, "post_to_first_token_ms": to_first_token}
+        return [sample_of_answers(BASE, 1, base), Sample(arm=REGISTERED, clients=1, values=values, raw=raw)]
+
+    async def _beside_streams(self, session: Session) -> list[Sample]:
+        many = [session.maker.make(_seed(session, 100_000 + each)) for each in range(self.registrations)]
+        async with running_streams(
+            session.client,
+            session.target,
+            lambda each: session.ask(session.base_model, "stream", each, tokens=self.stream_tokens),
+            number=self.streams,
+        ) as streams:
+            started = time.perf_counter()
+            for each, files in enumerate(many):
+                await _register(session, f"many-{session.round}-{each}", files)
+            registered = time.perf_counter()
+            await streams.wait_beyond(registered)
+            beside = streams.gaps_between(started, registered)
+            quiet = time.perf_counter()
+            await asyncio.sleep(registered - started)
+            ended = time.perf_counter()
+            await streams.wait_beyond(ended)
+            alone = streams.gaps_between(quiet, ended)
+        failures = tuple(streams.failures)
+        return [
+            sample_of_gaps(ALONE, self.streams, alone, failures=failures),
+            sample_of_gaps(BESIDE, self.streams, beside, failures=failures),
+        ]
+
+
+def _seed(session: Session, number: int) -> int:
+    return 1_000_000 * session.round + number
+
+
+async def _register(session: Session, name: str, files: AdapterFiles) -> None:
+    """POST one adapter. Raises RequestFailed."""
+    parts = {file_name: (file_name, content) for file_name, content in files.by_name().items()}
+    try:
+        response = await session.client.post(f"{session.target.url}/v1/adapters", data={"name": name}, files=parts)
+    except httpx.HTTPError as error:
+        raise RequestFailed(f"POST of {name}: {type(error).__name__}: {error}") from error
+    if response.status_code != _CREATED:
+        raise RequestFailed(f"POST of {name}: HTTP {response.status_code}: {response.text[:300]}")
