@@ -1,5 +1,6 @@
 """Runs scenarios: each server in turn, each in a process of its own, one at a time. Knows no table and no plot."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,7 @@ class Bench:
         ready_seconds: float | None = None
         failures: list[str] = []
         launch = launch_of(server, self.workplace, free_port(), tokens=self.options.tokens)
-        log = self.logs / f"{scenario.name}-{server.label.replace(' ', '_')}-{number}.log"
+        log = self.logs / f"{scenario.name}-{_file_name(server.label)}-{number}.log"
         try:
             async with running(launch, log) as process, new_client() as client:
                 ready_seconds = process.ready_seconds
@@ -86,3 +87,7 @@ class Bench:
         tokenizer = self.workplace.base.tokenizer
         chat_format = default_chat_format(tokenizer)
         return PromptWriter(lambda text: len(chat_format.encode([{"role": "user", "content": text}], tokenizer)))
+
+
+def _file_name(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")

@@ -49,7 +49,7 @@ def bench_serve(
     """
     from adapters.embedded_base import EMBEDDED_BASE_NAME
     from adapters.errors import BaseModelError
-    from benchmarks.errors import WrongUsage
+    from benchmarks.errors import Interrupted, WrongUsage
     from benchmarks.options import Flags, read_options
     from benchmarks.scenarios import SCENARIOS
 
@@ -77,6 +77,8 @@ def bench_serve(
         results = run(options, say=lambda line: typer.echo(line, err=True))
     except WrongUsage as error:
         _end(WRONG_USAGE, *error.problems)
+    except Interrupted:
+        _end(FAILED, f"interrupted; runs that had ended are in {options.out}")
     except (BaseModelError, OSError) as error:
         _end(FAILED, str(error))
     typer.echo(f"results are in {options.out}")

@@ -2,6 +2,7 @@
 
 BenchError
 ├── WrongUsage      flags that mean nothing, a line for each
+├── Interrupted     Ctrl-C or SIGTERM; what was measured until then is written
 ├── ServerFailed    a server did not start, or ended while it was measured
 └── RequestFailed   one request was refused, broke off, or said another number of tokens than it was asked for
 """
@@ -17,6 +18,10 @@ class WrongUsage(BenchError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class Interrupted(BenchError):
+    """Ctrl-C or SIGTERM ended the measurement; what was measured until then is written."""
 
 
 class ServerFailed(BenchError):

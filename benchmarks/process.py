@@ -90,7 +90,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return f"{lines[-1][:300]} ({log})" if lines else f"it wrote nothing ({log})"
+    return f"{lines[-1][:300]} ({log.name})" if lines else f"it wrote nothing ({log.name})"
 
 
 def _with_descendants(pid: int) -> list[int]:

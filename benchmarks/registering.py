@@ -21,9 +21,13 @@ _TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Registering:
-    """New adapters one by one, each asked at once; then many beside streams, and as long a time without any."""
+    """New adapters one by one, each asked at once; then many beside streams.
+
+    Those come in batches, one adapter after the other, and after each batch as long a time without any.
+    """
 
     registrations: int = 100
+    batch: int = 20
     streams: int = 8
     stream_tokens: int = 512
 
@@ -53,24 +57,29 @@ class Registering:
         return [sample_of_answers(BASE, 1, base), Sample(arm=REGISTERED, clients=1, values=values, raw=raw)]
 
     async def _beside_streams(self, session: Session) -> list[Sample]:
-        many = [session.maker.make(_seed(session, 100_000 + each)) for each in range(self.registrations)]
+        beside: list[float] = []
+        alone: list[float] = []
         async with running_streams(
             session.client,
             session.target,
             lambda each: session.ask(session.base_model, "stream", each, tokens=self.stream_tokens),
             number=self.streams,
         ) as streams:
-            started = time.perf_counter()
-            for each, files in enumerate(many):
-                await _register(session, f"many-{session.round}-{each}", files)
-            registered = time.perf_counter()
-            await streams.wait_beyond(registered)
-            beside = streams.gaps_between(started, registered)
-            quiet = time.perf_counter()
-            await asyncio.sleep(registered - started)
-            ended = time.perf_counter()
-            await streams.wait_beyond(ended)
-            alone = streams.gaps_between(quiet, ended)
+            for batch in range(0, self.registrations, self.batch):
+                numbers = range(batch, min(batch + self.batch, self.registrations))
+                many = {f"many-{session.round}-{each}": _seed(session, 100_000 + each) for each in numbers}
+                files = {name: session.maker.make(seed) for name, seed in many.items()}
+                started = time.perf_counter()
+                for name in files:
+                    await _register(session, name, files[name])
+                registered = time.perf_counter()
+                await streams.wait_beyond(registered)
+                beside += streams.gaps_between(started, registered)
+                quiet = time.perf_counter()
+                await asyncio.sleep(registered - started)
+                ended = time.perf_counter()
+                await streams.wait_beyond(ended)
+                alone += streams.gaps_between(quiet, ended)
         failures = tuple(streams.failures)
         return [
             sample_of_gaps(ALONE, self.streams, alone, failures=failures),

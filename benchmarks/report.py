@@ -46,8 +46,8 @@ def _head(results: Results) -> str:
     machine, options = results.machine, results.options
     lines = [
         f"Measured {machine.date} at commit {machine.commit}: {options.base.rstrip('/').rpartition('/')[2]}, "
-        f"{options.dtype}, {options.rounds} rounds in turn, {options.tokens} output tokens, "
-        f"at least {options.requests} requests a run. {_machine(machine)}",
+        f"{options.dtype}, rounds: {options.rounds}, output tokens: {options.tokens}, "
+        f"fewest requests of a run: {options.requests}. {_machine(machine)}",
         *(
             f"Void: {record.scenario}, {record.server}, round {record.round}: {record.failures[0]}"
             for record in results.records

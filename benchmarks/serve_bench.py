@@ -1,8 +1,9 @@
 """`hotprompt bench serve` from options to files: what is prepared, run and written. Reads no flags."""
 
 import asyncio
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
@@ -10,6 +11,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from adapters.base_model import open_base_model
 from adapters.home import home_directory
 from benchmarks.bench import Bench
+from benchmarks.errors import Interrupted
 from benchmarks.machine import machine_facts
 from benchmarks.mixed_load import MixedLoad
 from benchmarks.options import Options, installed_peers
@@ -25,7 +27,8 @@ REPORT_FILE, PLOT_FILE, LOGS = "results.md", "results.svg", "logs"
 def bench_serve(options: Options, *, say: Callable[[str], None], scenarios: Sequence[Scenario] = SCENARIOS) -> Results:
     """Measure what the options name, and write results.json, results.md, results.svg and the servers' logs.
 
-    Files are written after every run, so what was measured before an interruption is kept. Raises BaseModelError.
+    Files are written after every run, so what was measured before an interruption is kept. Raises BaseModelError,
+    and Interrupted after Ctrl-C or SIGTERM, with the server that ran ended.
     """
     set_verbosity_error()
     disable_progress_bar()
@@ -39,9 +42,23 @@ def bench_serve(options: Options, *, say: Callable[[str], None], scenarios: Sequ
         bench = Bench(
             workplace=workplace, options=options, kinds=peers | {"hotprompt"}, logs=options.out / LOGS, say=say
         )
-        results = asyncio.run(bench.run(chosen, start, save=lambda results: _write(results, chosen)))
+        results = _run(bench.run(chosen, start, save=lambda results: _write(results, chosen)))
     _plot(results, chosen, say)
     return results
+
+
+def _run(measuring: Coroutine[object, object, Results]) -> Results:
+    """Run to the end, or until a signal: SIGTERM cancels as Ctrl-C does, so that no server is left behind."""
+
+    async def cancelled_by_sigterm() -> Results:
+        task = asyncio.ensure_future(measuring)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    try:
+        return asyncio.run(cancelled_by_sigterm())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise Interrupted("interrupted") from None
 
 
 def _write(results: Results, scenarios: Sequence[Scenario]) -> None:

@@ -1,19 +1,27 @@
 """The order of runs, and what becomes of failures: a small program in a process of its own stands for a peer."""
 
+import asyncio
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from adapters.base_model import open_base_model
 from benchmarks.bench import Bench
+from benchmarks.errors import Interrupted
 from benchmarks.load import Ask, run_closed_loop
 from benchmarks.machine import machine_facts
+from benchmarks.measure import Measure
 from benchmarks.mixed_load import MixedLoad
 from benchmarks.options import Options
 from benchmarks.results import Results
 from benchmarks.samples import Sample, sample_of_load
 from benchmarks.scenarios import Scenario
+from benchmarks.serve_bench import bench_serve
 from benchmarks.servers import HOTPROMPT, TRANSFORMERS, Server
 from benchmarks.session import Session
 from benchmarks.workplace import Workplace
@@ -52,19 +60,38 @@ class EmptyQuestion:
         return [sample_of_load("base", 1, await run_closed_loop(session.client, session.target, asks, clients=1))]
 
 
-def _scenario(*servers: Server, measure: MixedLoad | EmptyQuestion | None = None) -> Scenario:
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """A measure in whose middle a signal comes; it notes its server."""
+
+    signal: signal.Signals
+    pids: list[int]
+
+    async def __call__(self, session: Session) -> list[Sample]:
+        self.pids.append(session.server.pid)
+        os.kill(os.getpid(), self.signal)
+        await asyncio.sleep(60)
+        return []
+
+
+def _scenario(*servers: Server, measure: Measure | None = None) -> Scenario:
     return Scenario(name="s", summary="", servers=servers, measure=measure or MixedLoad(), figures=())
+
+
+def _write_peer(directory: Path, *, works: bool = True) -> Path:
+    """A directory for --peers."""
+    program = directory / "peers" / "transformers" / "bin" / "transformers"
+    program.parent.mkdir(parents=True)
+    program.write_text(_PEER.format(python=sys.executable, works=works))
+    program.chmod(0o755)
+    return directory / "peers"
 
 
 class Benching:
     """A bench whose peer is a small program, with what it said and how often it saved."""
 
     def __init__(self, base: Path, directory: Path, options: Options, *, works: bool = True) -> None:
-        program = directory / "peers" / "transformers" / "bin" / "transformers"
-        program.parent.mkdir(parents=True)
-        program.write_text(_PEER.format(python=sys.executable, works=works))
-        program.chmod(0o755)
-        peers = directory / "peers"
+        peers = _write_peer(directory, works=works)
         workplace = Workplace(
             base=open_base_model(str(base), home=directory), dtype="float32", peers=peers, directory=directory
         )
@@ -116,3 +143,18 @@ async def test_what_is_not_installed_is_left_out_and_told(tiny_base: Path, tmp_p
     assert results.records == ()
     assert results.left_out == ("s: hotprompt",)
     assert any("left out" in line for line in bench.said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_and_keeps_what_was_measured(
+    tiny_base: Path, tmp_path: Path, options: Options, number: signal.Signals
+) -> None:
+    pids: list[int] = []
+    first = _scenario(TRANSFORMERS)
+    second = replace(first, name="t", measure=Signalled(number, pids))
+    chosen = replace(options, scenarios=("s", "t"), base=str(tiny_base), peers=_write_peer(tmp_path))
+    with pytest.raises(Interrupted):
+        bench_serve(chosen, say=lambda _: None, scenarios=(first, second))
+    [pid] = pids
+    assert not Path(f"/proc/{pid}").exists()
+    assert "| transformers | base | 1 |" in (options.out / "results.md").read_text()

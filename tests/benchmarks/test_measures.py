@@ -46,9 +46,9 @@ async def test_a_long_prompt_arrives_beside_streams(session: Session) -> None:
 
 
 async def test_adapters_are_registered_and_asked_and_streams_run_beside(session: Session) -> None:
-    base, registered, alone, beside = await registering.Registering(registrations=3, streams=2, stream_tokens=60)(
-        session
-    )
+    base, registered, alone, beside = await registering.Registering(
+        registrations=3, batch=2, streams=2, stream_tokens=60
+    )(session)
     assert base.values["requests"] == registered.values["requests"] == 4
     assert registered.values["post_to_first_token_p50_ms"] > registered.values["ttft_p50_ms"]
     assert alone.values["gaps"] > 0
