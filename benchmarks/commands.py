@@ -11,11 +11,6 @@ FAILED, WRONG_USAGE = 1, 2
 bench_app = typer.Typer(help="Measure hotprompt, and compare it with its peers.", no_args_is_help=True)
 
 
-@bench_app.callback()
-def _commands() -> None:
-    """There so that `serve` stays a word of its own while it is the only command."""
-
-
 @bench_app.command("serve")
 def bench_serve(
     scenario: Annotated[
@@ -85,6 +80,26 @@ def bench_serve(
     void = sum(record.is_void for record in results.records)
     if void:
         _end(FAILED, f"{void} of {len(results.records)} runs are void: results.md says why")
+
+
+@bench_app.command("quality")
+def bench_quality(
+    base: Annotated[str | None, typer.Option(help="Base model, as in hotprompt serve.")] = None,
+) -> None:
+    """Measure what bfloat16 and int8 cost in quality: perplexity of a text that comes with Python."""
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from adapters.errors import BaseModelError
+    from adapters.home import home_directory
+    from benchmarks.quality import measure_quality
+    from server.engine.errors import NativeUnavailable
+
+    try:
+        results = measure_quality(base or EMBEDDED_BASE_NAME, home=home_directory(), say=typer.echo)
+    except (BaseModelError, NativeUnavailable) as error:
+        _end(FAILED, str(error))
+    exact, *others = results
+    for other in others:
+        typer.echo(f"{other.label} against {exact.label}: {other.perplexity / exact.perplexity - 1:+.2%}")
 
 
 def _end(code: int, *lines: str) -> NoReturn:
