@@ -31,12 +31,23 @@ class KeyRing:
             raise AdminKeyRequired("changing adapters needs an admin key (HOTPROMPT_ADMIN_KEYS)")
         raise _invalid(authorization)
 
+    def tenant_salt(self, authorization: str | None) -> bytes:
+        """The digest of the header's key; nothing for all who send none that is known here, who are one tenant."""
+        return _sent_digest(authorization) if self._holds(self._api + self._admin, authorization) else b""
+
     def _holds(self, digests: list[bytes], authorization: str | None) -> bool:
-        scheme, _, key = (authorization or "").partition(" ")
-        digest = _digest(key.strip())
+        digest = _sent_digest(authorization)
         # Every digest is compared, so that the time tells nothing about which one matched.
         matches = [hmac.compare_digest(digest, known) for known in digests]
-        return scheme.lower() == "bearer" and any(matches)
+        return _is_bearer(authorization) and any(matches)
+
+
+def _is_bearer(authorization: str | None) -> bool:
+    return (authorization or "").partition(" ")[0].lower() == "bearer"
+
+
+def _sent_digest(authorization: str | None) -> bytes:
+    return _digest((authorization or "").partition(" ")[2].strip())
 
 
 def _digest(key: str) -> bytes:

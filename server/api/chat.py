@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from server.api.deps import NEW_CHAT, Parts, PartsDep
+from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
 from server.api.streaming import ChunkHead, DeltaStreamResponse, usage_info
 from server.protocol import AssistantMessage, ChatCompletion, ChatCompletionRequest, Choice
@@ -17,10 +17,10 @@ router = APIRouter()
 
 @router.post("/v1/chat/completions", dependencies=NEW_CHAT, response_model=ChatCompletion)
 async def create_chat_completion(
-    body: ChatCompletionRequest, request: Request, parts: PartsDep
+    body: ChatCompletionRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
 ) -> ChatCompletion | Response:
     """Answer a chat; a client that hangs up ends the work within a step, streaming or not."""
-    asked = to_completion_request(body)
+    asked = to_completion_request(body, tenant_salt)
     head = ChunkHead(
         id=f"chatcmpl-{uuid4().hex}",
         created=int(time.time()),
@@ -32,7 +32,7 @@ async def create_chat_completion(
     return _whole(head, await unless_disconnected(request, parts.completions.complete(asked)))
 
 
-def to_completion_request(body: ChatCompletionRequest) -> CompletionRequest:
+def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes) -> CompletionRequest:
     """The wire's request in the terms of `server.text`."""
     return CompletionRequest(
         model=body.model,
@@ -44,6 +44,7 @@ def to_completion_request(body: ChatCompletionRequest) -> CompletionRequest:
         seed=None if body.seed is None else body.seed % (1 << 63),
         stop=tuple(body.stop or ()),
         ignore_eos=bool(body.ignore_eos),
+        tenant_salt=tenant_salt,
     )
 
 

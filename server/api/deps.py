@@ -48,11 +48,18 @@ async def require_admin_key(parts: PartsDep, authorization: AuthorizationHeader 
     parts.keys.check_admin(authorization)
 
 
+async def tenant_salt_of(parts: PartsDep, authorization: AuthorizationHeader = None) -> bytes:
+    """What keeps the cached prompts of the key that asks apart from other keys'."""
+    return parts.keys.tenant_salt(authorization)
+
+
 async def refuse_when_stopping(parts: PartsDep) -> None:
     """Refuse new work while the server drains."""
     if parts.engine.is_draining:
         raise EngineStopping("the server is stopping")
 
+
+TenantDep = Annotated[bytes, Depends(tenant_salt_of)]
 
 CHAT = [Depends(require_chat_key)]
 NEW_CHAT = [Depends(require_chat_key), Depends(refuse_when_stopping)]

@@ -74,6 +74,7 @@ class _Add:
     prompt_ids: Tokens[int]
     params: SamplingParams | None
     soft_prompt: SoftPrompt | None
+    tenant_salt: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,34 +135,41 @@ class AsyncEngine:
         await asyncio.to_thread(self._thread.join)
 
     async def generate(
-        self, prompt_ids: Tokens[int], params: SamplingParams, *, soft_prompt: SoftPrompt | None = None
+        self,
+        prompt_ids: Tokens[int],
+        params: SamplingParams,
+        *,
+        soft_prompt: SoftPrompt | None = None,
+        tenant_salt: bytes = b"",
     ) -> AsyncGenerator[TokenDelta]:
         """Stream a request's tokens; the last delta has the finish reason. Closing the generator aborts the request.
+
+        Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
 
         Raises PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping before the first delta; SequenceFailed,
         EngineDead, EngineStopping at any time.
         """
         if self._draining:
             raise EngineStopping("the server is shutting down and takes no new request")
-        async with aclosing(self._stream(prompt_ids, params, soft_prompt)) as deltas:
+        async with aclosing(self._stream(prompt_ids, params, soft_prompt, tenant_salt)) as deltas:
             async for delta in deltas:
                 yield delta
 
     async def prefill(self, soft_prompt: SoftPrompt) -> None:
         """Compute the KV of an adapter's virtual tokens, and leave it in the prefix cache. Raises as `generate`."""
-        async with aclosing(self._stream((), None, soft_prompt)) as deltas:
+        async with aclosing(self._stream((), None, soft_prompt, b"")) as deltas:
             async for _ in deltas:
                 pass
 
     async def _stream(
-        self, prompt_ids: Tokens[int], params: SamplingParams | None, soft_prompt: SoftPrompt | None
+        self, prompt_ids: Tokens[int], params: SamplingParams | None, soft_prompt: SoftPrompt | None, tenant_salt: bytes
     ) -> AsyncGenerator[TokenDelta]:
         self._engine.check_request(prompt_ids, params, soft_prompt)
         request_id = next(self._request_ids)
         stream = _Stream(asyncio.get_running_loop())
         self._register(request_id, stream)
         try:
-            self._commands.put(_Add(request_id, prompt_ids, params, soft_prompt))
+            self._commands.put(_Add(request_id, prompt_ids, params, soft_prompt, tenant_salt))
             while True:
                 delta = await stream.next_delta()
                 finished = stream.is_finished and not stream.pending and stream.error is None
@@ -215,7 +223,13 @@ class AsyncEngine:
             self._engine.abort(command.request_id)
             return
         try:
-            self._engine.add_request(command.request_id, command.prompt_ids, command.params, command.soft_prompt)
+            self._engine.add_request(
+                command.request_id,
+                command.prompt_ids,
+                command.params,
+                command.soft_prompt,
+                tenant_salt=command.tenant_salt,
+            )
         except EngineError as error:
             stream = self._streams.get(command.request_id)
             if stream is not None:

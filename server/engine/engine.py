@@ -80,9 +80,12 @@ class Engine:
         prompt_ids: Tokens[int],
         params: SamplingParams | None,
         soft_prompt: SoftPrompt | None = None,
+        *,
+        tenant_salt: bytes = b"",
     ) -> None:
         """Queue a request; with params None, only compute its KV and leave it in the prefix cache.
 
+        Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
         Raises PromptInvalid, PromptTooLong, EngineOverloaded.
         """
         self.check_request(prompt_ids, params, soft_prompt)
@@ -91,6 +94,7 @@ class Engine:
             list(prompt_ids),
             params,
             cache_seed=cache_seed(self._fingerprint, soft_prompt.digest if soft_prompt else None),
+            tenant_salt=tenant_salt,
             num_virtual_tokens=soft_prompt.num_virtual_tokens if soft_prompt else 0,
         )
         self._scheduler.add(sequence)
@@ -126,6 +130,7 @@ class Engine:
             num_failed=self._num_failed,
             num_aborted=self._num_aborted,
             num_preemptions=self._scheduler.num_preemptions,
+            num_virtual_tokens_computed=self._scheduler.num_virtual_tokens_computed,
         )
 
     def check_integrity(self) -> None:

@@ -39,3 +39,5 @@ class EngineStats:
     num_failed: int
     num_aborted: int
     num_preemptions: int
+    num_virtual_tokens_computed: int
+    """Virtual tokens whose KV was not in the prefix cache when their sequence was admitted."""

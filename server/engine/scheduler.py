@@ -24,6 +24,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest admission first
         self.num_preemptions = 0
+        self.num_virtual_tokens_computed = 0
 
     @property
     def num_running(self) -> int:
@@ -123,7 +124,8 @@ class Scheduler:
         copies = self._block_manager.admit(sequence)
         if copies is None:
             return None
-        if sequence.num_output_tokens == 0:
+        self.num_virtual_tokens_computed += max(0, sequence.num_virtual_tokens - sequence.num_computed_tokens)
+        if sequence.num_preemptions == 0:  # later it finds what it computed itself
             sequence.num_cached_tokens = max(0, sequence.num_computed_tokens - sequence.num_virtual_tokens)
         self._waiting.popleft()
         self._running.append(sequence)
@@ -134,6 +136,7 @@ class Scheduler:
         sequence = self._running.pop()
         self._block_manager.free(sequence)
         sequence.status = SequenceStatus.WAITING
+        sequence.num_preemptions += 1
         self._waiting.appendleft(sequence)
         self.num_preemptions += 1
 

@@ -29,6 +29,8 @@ class Sequence:
     num_virtual_tokens: int
     num_prompt_tokens: int
     cache_seed: bytes
+    tenant_salt: bytes
+    """Enters the hash chain before the first real token: virtual tokens are shared by all tenants, prompts are not."""
     params: SamplingParams | None
     """None for a sequence that only leaves its KV in the prefix cache."""
     status: SequenceStatus = SequenceStatus.WAITING
@@ -36,6 +38,7 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     """Real prompt tokens whose KV was found in the cache when the sequence was first admitted."""
+    num_preemptions: int = 0
     block_table: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     """Keys of the full blocks from the start, as far as they were asked for; see `block_key`."""
@@ -48,11 +51,15 @@ class Sequence:
         params: SamplingParams | None,
         *,
         cache_seed: bytes,
+        tenant_salt: bytes = b"",
         num_virtual_tokens: int = 0,
     ) -> "Sequence":
-        """A waiting sequence. `cache_seed` names the model and the adapter that its KV belongs to."""
+        """A waiting sequence. `cache_seed` names the model and the adapter that its KV belongs to.
+
+        Sequences of different `tenant_salt` share the KV of virtual tokens only.
+        """
         token_ids = [-i for i in range(1, num_virtual_tokens + 1)] + list(prompt_ids)
-        return cls(request_id, token_ids, num_virtual_tokens, len(token_ids), cache_seed, params)
+        return cls(request_id, token_ids, num_virtual_tokens, len(token_ids), cache_seed, tenant_salt, params)
 
     @property
     def num_tokens(self) -> int:
@@ -79,6 +86,8 @@ class Sequence:
         while len(self.block_keys) <= index:
             start = len(self.block_keys) * block_size
             parent = self.block_keys[-1] if self.block_keys else self.cache_seed
+            if len(self.block_keys) == self.num_virtual_tokens // block_size:  # the first block with a real token
+                parent = salted_key(parent, self.tenant_salt)
             self.block_keys.append(chain_key(parent, self.token_ids[start : start + block_size]))
         return self.block_keys[index]
 
@@ -94,6 +103,11 @@ class Sequence:
 def chain_key(parent: bytes, token_ids: list[int]) -> bytes:
     """16 bytes that stand for `token_ids` after everything that `parent` stands for."""
     return hashlib.blake2b(parent + array("q", token_ids).tobytes(), digest_size=16).digest()
+
+
+def salted_key(parent: bytes, tenant_salt: bytes) -> bytes:
+    """16 bytes that stand for everything that `parent` stands for, and for one tenant."""
+    return hashlib.blake2b(parent + tenant_salt, digest_size=16, person=b"tenant").digest()
 
 
 def cache_seed(model_fingerprint: str, adapter_digest: str | None) -> bytes:

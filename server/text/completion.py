@@ -34,6 +34,8 @@ class CompletionRequest:
     stop: tuple[str, ...] = ()
     """Beside these, the stop strings of the adapter's chat format end the answer."""
     ignore_eos: bool = False
+    tenant_salt: bytes = b""
+    """The cached prompts of one tenant are not found by another; adapters' virtual tokens are everybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ class Completions:
         """
         prompt = await asyncio.to_thread(self._prepare, request)
         answer = _AnswerText(IncrementalDetokenizer(self._backend), StopMatcher(prompt.stop))
-        deltas = self._engine.generate(prompt.token_ids, prompt.params, soft_prompt=prompt.soft_prompt)
+        deltas = self._engine.generate(
+            prompt.token_ids, prompt.params, soft_prompt=prompt.soft_prompt, tenant_salt=request.tenant_salt
+        )
         async with aclosing(deltas):
             async for delta in deltas:
                 text = answer.decode(delta.token_ids)

@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from server.engine.block_manager import BlockManager
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence, cache_seed
@@ -11,10 +13,12 @@ PARAMS = SamplingParams(max_tokens=8)
 
 
 def _sequence(
-    request_id: int, prompt: list[int], *, num_virtual_tokens: int = 0, adapter: str | None = None
+    request_id: int, prompt: list[int], *, num_virtual_tokens: int = 0, adapter: str | None = None, salt: bytes = b""
 ) -> Sequence:
     seed = cache_seed("model", adapter)
-    return Sequence.create(request_id, prompt, PARAMS, cache_seed=seed, num_virtual_tokens=num_virtual_tokens)
+    return Sequence.create(
+        request_id, prompt, PARAMS, cache_seed=seed, tenant_salt=salt, num_virtual_tokens=num_virtual_tokens
+    )
 
 
 def _compute(blocks: BlockManager, sequence: Sequence) -> None:
@@ -79,6 +83,21 @@ def test_virtual_tokens_that_end_inside_a_block_are_copied_from_the_cache() -> N
     blocks.check_integrity([second])  # the source is still held for the copy
     blocks.release_copy_sources()
     blocks.check_integrity([second])
+
+
+@pytest.mark.parametrize(("num_virtual_tokens", "shared"), [(0, 0), (3, 3), (4, 4), (6, 6), (8, 8)])
+def test_tenants_share_virtual_tokens_and_nothing_behind_them(num_virtual_tokens: int, shared: int) -> None:
+    """Also where the virtual tokens end inside a block: its copy holds only them."""
+    blocks = BlockManager(64, SIZE)
+    prompt = list(range(20))
+    for number, (salt, found) in enumerate([(b"ann", 0), (b"bob", shared), (b"", shared)]):
+        sequence = _sequence(number, prompt, num_virtual_tokens=num_virtual_tokens, adapter="a", salt=salt)
+        blocks.admit(sequence)
+        assert sequence.num_computed_tokens == found
+        _compute(blocks, sequence)
+    again = _sequence(9, prompt, num_virtual_tokens=num_virtual_tokens, adapter="a", salt=b"bob")
+    blocks.admit(again)
+    assert again.num_computed_tokens == (num_virtual_tokens + 20 - 1) // SIZE * SIZE
 
 
 def test_admission_changes_nothing_when_there_is_no_room() -> None:

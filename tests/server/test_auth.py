@@ -25,6 +25,14 @@ def test_who_may_chat(keys: KeyRing, header: str | None) -> None:
     keys.check_chat(header)
 
 
+def test_each_known_key_is_a_tenant_and_all_others_are_one() -> None:
+    salts = [BOTH.tenant_salt(f"Bearer {key}") for key in ("chat", "é", "admin")]
+    assert len({*salts, b""}) == 4
+    assert ADMIN_ONLY.tenant_salt("bearer  admin ") == BOTH.tenant_salt("Bearer admin")
+    for keys, header in ((OPEN, None), (OPEN, "Bearer chat"), (ADMIN_ONLY, "Bearer chat"), (BOTH, "Basic chat")):
+        assert keys.tenant_salt(header) == b""
+
+
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Bearer nobody", "Basic chat", "chat", "Bearer chat chat"]
 )
