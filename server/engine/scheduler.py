@@ -1,17 +1,20 @@
 """Which sequences compute how many tokens in the next step. Knows no tensors and no model.
 
 Sequences join and leave the batch at every step. Decoding ones go first, a token each; what is left of the token budget
-goes to prompts, oldest first, in chunks. When no block is free, the youngest running sequence gives its blocks back and
-waits again; it is computed anew from its tokens.
+goes to prompts, in chunks, which are kept small while others decode. Half of it is the oldest prompt's, the other half
+goes to the shortest ones, so that neither waits for the other. When no block is free, the youngest running sequence
+gives its blocks back and waits again; it is computed anew from its tokens.
 """
 
 from collections import deque
+from itertools import islice
 
 from server.engine.batch import Batch, BlockCopy, ScheduledSequence, StepResult
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
 from server.engine.errors import EngineOverloaded
 from server.engine.outputs import FinishReason
+from server.engine.pacing import PrefillPacer
 from server.engine.sequence import Sequence, SequenceStatus
 
 
@@ -23,6 +26,7 @@ class Scheduler:
         self._block_manager = block_manager
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest admission first
+        self._pacer = PrefillPacer()
         self.num_preemptions = 0
         self.num_virtual_tokens_computed = 0
 
@@ -39,9 +43,10 @@ class Scheduler:
         return bool(self._waiting or self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence. Raises EngineOverloaded when the queue is full."""
-        if len(self._waiting) >= self._config.max_num_waiting:
-            raise EngineOverloaded(f"{len(self._waiting)} requests are waiting already; try again later")
+        """Queue a sequence. Raises EngineOverloaded when all places, in the batch and in the queue, are taken."""
+        num_places = self._config.max_num_seqs + self._config.max_num_waiting
+        if self.num_running + self.num_waiting >= num_places:
+            raise EngineOverloaded(f"{num_places} requests are running or waiting already; try again later")
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -55,16 +60,15 @@ class Scheduler:
 
     def schedule(self) -> Batch:
         """The next step. It is never empty while there is work."""
-        items = self._schedule_decodes()
-        budget = self._config.max_num_batched_tokens - len(items)
-        items += self._schedule_prefills(budget)
-        copies: list[BlockCopy] = []
-        budget = self._config.max_num_batched_tokens - sum(item.num_tokens for item in items)
-        while budget > 0 and (admitted := self._admit_next()) is not None:
-            copies += admitted
-            items += [item := _next_tokens(self._running[-1], budget)]
-            budget -= item.num_tokens
-        return Batch(tuple(items), tuple(copies))
+        decodes = self._schedule_decodes()
+        budget = self._config.max_num_batched_tokens - len(decodes)
+        prefills, copies = self._schedule_prefills(min(budget, self._pacer.num_tokens) if decodes else budget)
+        return Batch((*decodes, *prefills), tuple(copies))
+
+    def observe(self, batch: Batch, *, seconds: float) -> None:
+        """Learn how long a step took, to size the chunks of prompts."""
+        num_decodes = sum(1 for item in batch.items if item.sequence.is_decoding)
+        self._pacer.observe(seconds, num_decodes=num_decodes, num_prompt_tokens=batch.num_tokens - num_decodes)
 
     def postprocess(self, batch: Batch, result: StepResult) -> list[Sequence]:
         """Enter what a step did: KV committed, tokens appended, ended sequences removed.
@@ -108,26 +112,47 @@ class Scheduler:
                 items.append(ScheduledSequence(sequence, sequence.num_computed_tokens, 1))
         return items
 
-    def _schedule_prefills(self, budget: int) -> list[ScheduledSequence]:
-        items: list[ScheduledSequence] = []
-        for sequence in self._running:
-            if budget > 0 and not sequence.is_decoding:
-                items.append(item := _next_tokens(sequence, budget))
-                budget -= item.num_tokens
-        return items
+    def _schedule_prefills(self, budget: int) -> tuple[list[ScheduledSequence], list[BlockCopy]]:
+        """Chunks of prompts within a budget of tokens, and the copies that newly admitted ones need.
 
-    def _admit_next(self) -> list[BlockCopy] | None:
-        """Move the next waiting sequence into the batch; None when there is none, or no room for it."""
-        if not self._waiting or len(self._running) >= self._config.max_num_seqs:
-            return None
-        sequence = self._waiting[0]
+        Where one finds no room in the cache, none is admitted after it: the room that comes free is its own.
+        """
+        num_tokens: dict[Sequence, int] = {}
+        copies: list[BlockCopy] = []
+        is_full = False
+        for sequence, share in self._prefill_shares(budget):
+            if sequence.status is SequenceStatus.WAITING and budget > 0 and not is_full:
+                admitted = self._admit(sequence)
+                copies += admitted or []
+                is_full = admitted is None
+            if sequence.status is SequenceStatus.RUNNING:
+                before = num_tokens.get(sequence, 0)
+                chunk = min(sequence.num_uncomputed_tokens - before, share, budget)
+                if chunk > 0:
+                    num_tokens[sequence] = before + chunk
+                    budget -= chunk
+        return [ScheduledSequence(s, s.num_computed_tokens, n) for s, n in num_tokens.items()], copies
+
+    def _prefill_shares(self, budget: int) -> list[tuple[Sequence, int]]:
+        """Who may take how many tokens, in turn: the oldest half, the others all, and the oldest what they leave."""
+        num_places = self._config.max_num_seqs - len(self._running)
+        prompts = [sequence for sequence in self._running if not sequence.is_decoding]
+        prompts += islice(self._waiting, num_places)
+        if not prompts:
+            return []
+        oldest, *others = prompts
+        others.sort(key=lambda sequence: (sequence.num_preemptions == 0, sequence.num_uncomputed_tokens))
+        return [(oldest, -(-budget // 2)), *((other, budget) for other in others), (oldest, budget)]
+
+    def _admit(self, sequence: Sequence) -> list[BlockCopy] | None:
+        """Move a waiting sequence into the batch; None when there is no room for it in the cache."""
         copies = self._block_manager.admit(sequence)
         if copies is None:
             return None
         self.num_virtual_tokens_computed += max(0, sequence.num_virtual_tokens - sequence.num_computed_tokens)
         if sequence.num_preemptions == 0:  # later it finds what it computed itself
             sequence.num_cached_tokens = max(0, sequence.num_computed_tokens - sequence.num_virtual_tokens)
-        self._waiting.popleft()
+        self._waiting.remove(sequence)
         self._running.append(sequence)
         sequence.status = SequenceStatus.RUNNING
         return copies
@@ -151,7 +176,3 @@ class Scheduler:
                 sequence.finish_reason = FinishReason.LENGTH
         if sequence.finish_reason is not None:
             self.remove(sequence)
-
-
-def _next_tokens(sequence: Sequence, budget: int) -> ScheduledSequence:
-    return ScheduledSequence(sequence, sequence.num_computed_tokens, min(sequence.num_uncomputed_tokens, budget))

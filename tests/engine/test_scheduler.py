@@ -42,6 +42,13 @@ def _plan(batch: Batch) -> list[tuple[int, int, int]]:
     return [(item.sequence.request_id, item.start, item.num_tokens) for item in batch.items]
 
 
+def _step(scheduler: Scheduler) -> list[tuple[int, int, int]]:
+    batch = scheduler.schedule()
+    scheduler.postprocess(batch, _run(batch))
+    scheduler.check_integrity()
+    return _plan(batch)
+
+
 def test_sequences_join_and_leave_the_batch_at_every_step() -> None:
     scheduler, _ = _scheduler()
     scheduler.add(_sequence(1, 6, max_tokens=2))
@@ -112,12 +119,75 @@ def test_a_failed_sequence_leaves_and_its_neighbour_goes_on() -> None:
     assert blocks.num_free_blocks == 64
 
 
-def test_a_full_queue_refuses() -> None:
-    scheduler, _ = _scheduler(max_num_waiting=2)
-    scheduler.add(_sequence(1, 3))
-    scheduler.add(_sequence(2, 3))
-    with pytest.raises(EngineOverloaded, match="2 requests are waiting"):
-        scheduler.add(_sequence(3, 3))
+def test_when_every_place_is_taken_a_request_is_refused() -> None:
+    """Whether they came one by one or all between two steps."""
+    scheduler, _ = _scheduler(max_num_seqs=2, max_num_waiting=2)
+    for number in range(4):
+        scheduler.add(_sequence(number, 3))
+    for _ in range(2):
+        with pytest.raises(EngineOverloaded, match="4 requests are running or waiting"):
+            scheduler.add(_sequence(9, 3))
+        scheduler.postprocess(batch := scheduler.schedule(), _run(batch))
+    assert (scheduler.num_running, scheduler.num_waiting) == (2, 2)
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_before_it() -> None:
+    scheduler, _ = _scheduler(num_blocks=2000, budget=512)
+    scheduler.add(_sequence(1, 4000, max_tokens=1))
+    scheduler.add(_sequence(2, 300))
+    scheduler.add(_sequence(3, 100))
+    assert _step(scheduler) == [(1, 0, 256), (3, 0, 100), (2, 0, 156)]
+    assert _step(scheduler) == [(3, 100, 1), (1, 256, 32), (2, 156, 32)]  # one decodes now: the chunks are small
+    scheduler.add(_sequence(4, 20))
+    assert _step(scheduler) == [(3, 101, 1), (1, 288, 32), (4, 0, 20), (2, 188, 12)]
+
+
+def test_a_long_prompt_is_never_starved_by_short_ones() -> None:
+    scheduler, _ = _scheduler(num_blocks=2000, max_num_seqs=16, budget=64)
+    scheduler.add(_sequence(0, 1000, max_tokens=1))
+    computed = 0
+    for number in range(1, 40):
+        scheduler.add(_sequence(number, 60, max_tokens=1))
+        plan = _step(scheduler)
+        assert plan[0] == (0, computed, min(32, 1000 - computed))
+        computed += plan[0][2]
+        if computed == 1000:
+            break
+    assert computed == 1000
+
+
+def test_what_finds_no_room_is_not_overtaken() -> None:
+    scheduler, _ = _scheduler(num_blocks=10, budget=64)
+    scheduler.add(_sequence(1, 20))
+    assert _step(scheduler) == [(1, 0, 20)]
+    scheduler.add(_sequence(2, 30))
+    scheduler.add(_sequence(3, 3))
+    assert _step(scheduler) == [(1, 20, 1)]
+
+
+def test_a_single_prompt_has_the_whole_budget_where_nobody_decodes() -> None:
+    scheduler, _ = _scheduler(num_blocks=2000, budget=512)
+    scheduler.add(_sequence(1, 1000))
+    assert [_step(scheduler) for _ in range(2)] == [[(1, 0, 512)], [(1, 512, 488)]]
+
+
+def test_chunks_beside_decoding_follow_the_time_that_they_take() -> None:
+    """Plain numbers: a decoding step takes 0.1 seconds, and each token of a prompt 0.003 more."""
+    scheduler, _ = _scheduler(num_blocks=2000, budget=512)
+    scheduler.add(_sequence(1, 3, max_tokens=1000))
+    chunks, durations = [], []
+    for step in range(100):
+        if step == 5:
+            scheduler.add(_sequence(2, 4000, max_tokens=1))
+        batch = scheduler.schedule()
+        chunks.append(batch.num_tokens - 1)
+        durations.append(0.1 + 0.003 * chunks[-1])
+        scheduler.observe(batch, seconds=durations[-1])
+        scheduler.postprocess(batch, _run(batch))
+    assert chunks[5] == 64
+    assert max(durations[8:]) <= 0.26
+    assert chunks.count(0) > 2  # now and then a step is left to decoding, to know what it takes
+    assert sum(chunks[5:]) > 80 * 40
 
 
 def test_random_requests_all_end_with_every_block_free() -> None:
