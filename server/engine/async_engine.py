@@ -10,15 +10,15 @@ import logging
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from collections.abc import Sequence as Tokens
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from adapters.weights import SoftPrompt
 from server.engine.engine import Engine, SequenceOutput
-from server.engine.errors import EngineDead, EngineError, EngineStopping
+from server.engine.errors import EngineDead, EngineError, EngineOverloaded, EngineStopping
 from server.engine.outputs import EngineStats, FinishReason, TokenDelta
 from server.engine.sampling_params import SamplingParams
 
@@ -95,6 +95,7 @@ class AsyncEngine:
         self._commands: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
         self._streams: dict[int, _Stream] = {}
         self._streams_lock = threading.Lock()
+        self._num_places_taken = 0
         self._request_ids = itertools.count(1)
         self._stats = engine.stats()
         self._draining = False
@@ -134,6 +135,24 @@ class AsyncEngine:
         self._commands.put(_Stop())
         await asyncio.to_thread(self._thread.join)
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places for requests, so that nothing is read or rendered for one that will be refused.
+
+        Raises EngineOverloaded, EngineStopping.
+        """
+        self._refuse_when_draining()
+        num_places = self._engine.config.max_num_requests
+        with self._streams_lock:
+            if self._num_places_taken >= num_places:
+                raise EngineOverloaded(f"{num_places} requests are running or waiting already; try again later")
+            self._num_places_taken += 1
+        try:
+            yield
+        finally:
+            with self._streams_lock:
+                self._num_places_taken -= 1
+
     async def generate(
         self,
         prompt_ids: Tokens[int],
@@ -149,8 +168,7 @@ class AsyncEngine:
         Raises PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping before the first delta; SequenceFailed,
         EngineDead, EngineStopping at any time.
         """
-        if self._draining:
-            raise EngineStopping("the server is shutting down and takes no new request")
+        self._refuse_when_draining()
         async with aclosing(self._stream(prompt_ids, params, soft_prompt, tenant_salt)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -182,6 +200,10 @@ class AsyncEngine:
                 self._streams.pop(request_id, None)
             if not stream.is_finished:
                 self._commands.put(_Abort(request_id))
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining:
+            raise EngineStopping("the server is shutting down and takes no new request")
 
     def _register(self, request_id: int, stream: _Stream) -> None:
         with self._streams_lock:  # with the lock, a stream is either seen by a dying thread or sees that it is dead

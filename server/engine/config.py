@@ -22,6 +22,11 @@ class EngineConfig:
     is_int8: bool = False
     """Whether the weights are quantised to int8."""
 
+    @property
+    def max_num_requests(self) -> int:
+        """Most requests at once, in the batch and waiting for it."""
+        return self.max_num_seqs + self.max_num_waiting
+
     def __post_init__(self) -> None:
         problems = [
             f"{name} must be at least 1, not {value}"

@@ -44,7 +44,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence. Raises EngineOverloaded when all places, in the batch and in the queue, are taken."""
-        num_places = self._config.max_num_seqs + self._config.max_num_waiting
+        num_places = self._config.max_num_requests
         if self.num_running + self.num_waiting >= num_places:
             raise EngineOverloaded(f"{num_places} requests are running or waiting already; try again later")
         self._waiting.append(sequence)

@@ -127,10 +127,16 @@ class Completions:
         Raises, before the first delta, AdapterNotFound, AdapterIncompatible, StoreFailure, ChatFormatError,
         PromptTooLong, EngineOverloaded, EngineStopping; at any time SequenceFailed, EngineDead.
         """
-        prompt = await asyncio.to_thread(self._prepare, request)
+        with self._engine.place():
+            prompt = await asyncio.to_thread(self._prepare, request)
+            async with aclosing(self._answer(prompt, request.tenant_salt)) as deltas:
+                async for delta in deltas:
+                    yield delta
+
+    async def _answer(self, prompt: _Prompt, tenant_salt: bytes) -> AsyncGenerator[TextDelta]:
         answer = _AnswerText(IncrementalDetokenizer(self._backend), StopMatcher(prompt.stop))
         deltas = self._engine.generate(
-            prompt.token_ids, prompt.params, soft_prompt=prompt.soft_prompt, tenant_salt=request.tenant_salt
+            prompt.token_ids, prompt.params, soft_prompt=prompt.soft_prompt, tenant_salt=tenant_salt
         )
         async with aclosing(deltas):
             async for delta in deltas:

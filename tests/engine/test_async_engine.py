@@ -104,6 +104,20 @@ async def test_a_full_queue_refuses() -> None:
     await engine.stop(grace_seconds=0)
 
 
+async def test_places_are_bounded_and_come_free() -> None:
+    engine = AsyncEngine(engine_of(tiny_model("llama"), max_num_seqs=1, max_num_waiting=1))
+    engine.start()
+    with engine.place(), engine.place(), pytest.raises(EngineOverloaded, match="2 requests"), engine.place():
+        pass
+    with engine.place(), pytest.raises(ZeroDivisionError), engine.place():
+        raise ZeroDivisionError
+    with engine.place():
+        engine.begin_drain()
+    with pytest.raises(EngineStopping), engine.place():
+        pass
+    await engine.stop(grace_seconds=0)
+
+
 async def test_draining_finishes_what_runs_and_takes_nothing_new(engine: AsyncEngine) -> None:
     running = [asyncio.create_task(_collect(engine, [i], SamplingParams(max_tokens=60))) for i in range(8)]
     await asyncio.sleep(0.01)
