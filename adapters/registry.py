@@ -97,6 +97,11 @@ class AdapterRegistry:
         records = [record for record in self.store.names() if record.pinned]
         return [adapter for record in records if (adapter := self._get_or_warn(record.name)) is not None]
 
+    def pinned_digests(self) -> set[str]:
+        """The current versions of the names that are pinned, as far as they were used or pinned here."""
+        with self._lock:
+            return set(self._pinned.values())
+
     def is_resident(self, digest: str) -> bool:
         """Whether that version is in memory now."""
         with self._lock:

@@ -4,6 +4,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
+from adapters.errors import AdapterNotFound
 from adapters.files import AdapterFiles
 from adapters.naming import check_name
 from adapters.records import NameRecord
@@ -11,6 +12,7 @@ from adapters.weights import Adapter, check_compatible, read_adapter
 from server.api.adapter_records import adapter_record, adapter_records
 from server.api.deps import CHANGE, CHAT, Parts, PartsDep
 from server.api.models import remove_adapter
+from server.api.pins import pins_settled
 from server.api.uploads import read_upload
 from server.errors import BaseModelKept
 from server.protocol import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
@@ -35,8 +37,10 @@ async def upload_adapter(request: Request, response: Response, parts: PartsDep) 
     """Publish an adapter, live: when the answer comes, its name stands for it and its virtual tokens are computed."""
     upload = await read_upload(request)
     adapter = await asyncio.to_thread(_check, parts, upload.name, upload.files)
-    await parts.engine.prefill(adapter.soft_prompt)
-    await asyncio.to_thread(parts.registry.publish, upload.name, upload.files)
+    is_pinned = await asyncio.to_thread(_is_pinned, parts, upload.name)
+    with pins_settled(parts, adapter.soft_prompt.digest):
+        await parts.engine.prefill(adapter.soft_prompt, is_pinned=is_pinned)
+        await asyncio.to_thread(parts.registry.publish, upload.name, upload.files)
     response.headers["location"] = f"/v1/adapters/{upload.name}"
     return await asyncio.to_thread(get_adapter, upload.name, parts)
 
@@ -45,10 +49,12 @@ async def upload_adapter(request: Request, response: Response, parts: PartsDep) 
 async def change_adapter(name: str, body: AdapterChange, parts: PartsDep) -> AdapterRecord:
     """Alias, roll back and pin; a version is loaded and computed before the name stands for it."""
     version = await asyncio.to_thread(_version_after, parts, name, body)
-    if body.rollback is not None or body.pinned:
-        adapter = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.current}")
-        await parts.engine.prefill(adapter.soft_prompt)
-    record = await asyncio.to_thread(_change, parts, version, body)
+    with pins_settled(parts, version.current):
+        if body.rollback is not None or body.pinned:
+            adapter = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.current}")
+            is_pinned = version.pinned if body.pinned is None else body.pinned
+            await parts.engine.prefill(adapter.soft_prompt, is_pinned=is_pinned)
+        record = await asyncio.to_thread(_change, parts, version, body)
     return await asyncio.to_thread(adapter_record, parts.registry, record)
 
 
@@ -65,6 +71,14 @@ def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:
     adapter = read_adapter(name, files)
     check_compatible(adapter.manifest, parts.registry.base)
     return adapter
+
+
+def _is_pinned(parts: Parts, name: str) -> bool:
+    """Whether a name that may not exist yet is pinned."""
+    try:
+        return parts.registry.store.record(name).pinned
+    except AdapterNotFound:
+        return False
 
 
 def _version_after(parts: Parts, name: str, change: AdapterChange) -> NameRecord:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from adapters.errors import AdapterNotFound
 from adapters.records import NameRecord
 from server.api.deps import CHANGE, CHAT, Parts, PartsDep
+from server.api.pins import pins_settled
 from server.errors import BaseModelKept
 from server.protocol import DeletedModel, ModelCard, ModelList
 
@@ -42,7 +43,8 @@ def remove_adapter(parts: Parts, name: str) -> None:
     """Remove a name from store and memory. Raises BaseModelKept, AdapterNotFound, AdapterInUse."""
     if name == parts.resolver.base_name:
         raise BaseModelKept(f"{name} is the base model, which cannot be removed")
-    parts.registry.remove(name)
+    with pins_settled(parts):
+        parts.registry.remove(name)
 
 
 def _base_card(parts: Parts) -> ModelCard:

@@ -10,76 +10,49 @@ import logging
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from collections.abc import Sequence as Tokens
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from adapters.weights import SoftPrompt
 from server.engine.engine import Engine, SequenceOutput
 from server.engine.errors import EngineDead, EngineError, EngineOverloaded, EngineStopping
-from server.engine.outputs import EngineStats, FinishReason, TokenDelta
+from server.engine.outputs import EngineStats, TokenDelta
 from server.engine.sampling_params import SamplingParams
+from server.engine.stream import Stream
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.05
 
 
-@dataclass(slots=True, eq=False)
-class _Stream:
-    """One request's tokens on their way to its reader; touched on the reader's event loop only.
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What a request is, without its number."""
 
-    Tokens that nobody has read yet pile up here, at most the request's max_tokens of them.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    pending: list[int] = field(default_factory=list)
-    num_cached_tokens: int = 0
-    finish_reason: FinishReason | None = None
-    error: EngineError | None = None
-    is_finished: bool = False
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def push(self, output: SequenceOutput) -> None:
-        if output.token_id is not None:
-            self.pending.append(output.token_id)
-        self.num_cached_tokens = output.num_cached_tokens
-        self.finish_reason = output.finish_reason
-        self.error = output.error
-        self.is_finished = output.is_finished
-        self.changed.set()
-
-    def fail(self, error: EngineError) -> None:
-        self.error = error
-        self.is_finished = True
-        self.changed.set()
-
-    async def next_delta(self) -> TokenDelta:
-        """Everything since the last delta, when there is something. Raises the request's error after its tokens."""
-        await self.changed.wait()
-        self.changed.clear()
-        if self.error is not None and not self.pending:
-            raise self.error
-        if self.error is not None:
-            self.changed.set()  # to be raised at the next call
-        token_ids, self.pending = tuple(self.pending), []
-        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens)
+    prompt_ids: Tokens[int]
+    params: SamplingParams | None
+    soft_prompt: SoftPrompt | None
+    tenant_salt: bytes = b""
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Add:
     request_id: int
-    prompt_ids: Tokens[int]
-    params: SamplingParams | None
-    soft_prompt: SoftPrompt | None
-    tenant_salt: bytes
+    ask: _Ask
 
 
 @dataclass(frozen=True, slots=True)
 class _Abort:
     request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpin:
+    digests: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +65,8 @@ class AsyncEngine:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._commands: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
-        self._streams: dict[int, _Stream] = {}
+        self._commands: queue.SimpleQueue[_Add | _Abort | _Unpin | _Stop] = queue.SimpleQueue()
+        self._streams: dict[int, Stream] = {}
         self._streams_lock = threading.Lock()
         self._num_places_taken = 0
         self._request_ids = itertools.count(1)
@@ -169,25 +142,30 @@ class AsyncEngine:
         EngineDead, EngineStopping at any time.
         """
         self._refuse_when_draining()
-        async with aclosing(self._stream(prompt_ids, params, soft_prompt, tenant_salt)) as deltas:
+        async with aclosing(self._stream(_Ask(prompt_ids, params, soft_prompt, tenant_salt))) as deltas:
             async for delta in deltas:
                 yield delta
 
-    async def prefill(self, soft_prompt: SoftPrompt) -> None:
-        """Compute the KV of an adapter's virtual tokens, and leave it in the prefix cache. Raises as `generate`."""
-        async with aclosing(self._stream((), None, soft_prompt, b"")) as deltas:
+    async def prefill(self, soft_prompt: SoftPrompt, *, is_pinned: bool = False) -> None:
+        """Compute the KV of an adapter's virtual tokens, and leave it in the prefix cache. Raises as `generate`.
+
+        Pinned, it stays there until `unpin`, unless pins fill their part of the cache.
+        """
+        async with aclosing(self._stream(_Ask((), None, soft_prompt, is_pinned=is_pinned))) as deltas:
             async for _ in deltas:
                 pass
 
-    async def _stream(
-        self, prompt_ids: Tokens[int], params: SamplingParams | None, soft_prompt: SoftPrompt | None, tenant_salt: bytes
-    ) -> AsyncGenerator[TokenDelta]:
-        self._engine.check_request(prompt_ids, params, soft_prompt)
+    def unpin(self, digests: Iterable[str]) -> None:
+        """Let the KV of these soft prompts leave the cache like any other, where it was pinned."""
+        self._commands.put(_Unpin(frozenset(digests)))
+
+    async def _stream(self, ask: _Ask) -> AsyncGenerator[TokenDelta]:
+        self._engine.check_request(ask.prompt_ids, ask.params, ask.soft_prompt)
         request_id = next(self._request_ids)
-        stream = _Stream(asyncio.get_running_loop())
+        stream = Stream(asyncio.get_running_loop())
         self._register(request_id, stream)
         try:
-            self._commands.put(_Add(request_id, prompt_ids, params, soft_prompt, tenant_salt))
+            self._commands.put(_Add(request_id, ask))
             while True:
                 delta = await stream.next_delta()
                 finished = stream.is_finished and not stream.pending and stream.error is None
@@ -205,7 +183,7 @@ class AsyncEngine:
         if self._draining:
             raise EngineStopping("the server is shutting down and takes no new request")
 
-    def _register(self, request_id: int, stream: _Stream) -> None:
+    def _register(self, request_id: int, stream: Stream) -> None:
         with self._streams_lock:  # with the lock, a stream is either seen by a dying thread or sees that it is dead
             if not self.is_alive:
                 raise EngineDead("the engine is not running")
@@ -240,17 +218,25 @@ class AsyncEngine:
         except queue.Empty:
             return True
 
-    def _apply(self, command: "_Add | _Abort") -> None:
+    def _apply(self, command: "_Add | _Abort | _Unpin") -> None:
         if isinstance(command, _Abort):
             self._engine.abort(command.request_id)
-            return
+        elif isinstance(command, _Unpin):
+            for digest in command.digests:
+                self._engine.unpin(digest)
+        else:
+            self._add(command)
+
+    def _add(self, command: _Add) -> None:
+        ask = command.ask
         try:
             self._engine.add_request(
                 command.request_id,
-                command.prompt_ids,
-                command.params,
-                command.soft_prompt,
-                tenant_salt=command.tenant_salt,
+                ask.prompt_ids,
+                ask.params,
+                ask.soft_prompt,
+                tenant_salt=ask.tenant_salt,
+                is_pinned=ask.is_pinned,
             )
         except EngineError as error:
             stream = self._streams.get(command.request_id)
@@ -258,7 +244,7 @@ class AsyncEngine:
                 _call_on(stream.loop, partial(stream.fail, error))
 
     def _deliver(self, outputs: list[SequenceOutput]) -> None:
-        by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Stream, SequenceOutput]]] = defaultdict(list)
+        by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[Stream, SequenceOutput]]] = defaultdict(list)
         for output in outputs:
             stream = self._streams.get(output.request_id)
             if stream is not None:
@@ -274,7 +260,7 @@ class AsyncEngine:
             _call_on(stream.loop, partial(stream.fail, error))
 
 
-def _push_all(pairs: list[tuple[_Stream, SequenceOutput]]) -> None:
+def _push_all(pairs: list[tuple[Stream, SequenceOutput]]) -> None:
     for stream, output in pairs:
         stream.push(output)
 

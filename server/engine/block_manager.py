@@ -1,7 +1,7 @@
 """Book-keeping of the KV cache's blocks: who holds which, and which prefixes can be reused. Knows no tensors.
 
-A block is free (nobody holds it) or held by one or more sequences. Either way its content may be known by a key: a free
-block with keys is reused until it is handed out again, least recently freed first.
+A block is free (nobody holds it) or held by one or more sequences, or by a pin. Either way its content may be known by
+a key: a free block with keys is reused until it is handed out again, least recently freed first.
 """
 
 from collections import OrderedDict
@@ -36,6 +36,8 @@ class BlockManager:
         self._free: OrderedDict[int, None] = OrderedDict((i, None) for i in range(num_blocks))  # next to hand out first
         self._by_key: dict[bytes, int] = {}
         self._copy_sources: list[int] = []  # held until the step that copies from them has run
+        self._pins: dict[bytes, list[int]] = {}  # by cache seed, the blocks of virtual tokens that are held for good
+        self.num_pinned_blocks = 0
 
     @property
     def num_free_blocks(self) -> int:
@@ -89,6 +91,27 @@ class BlockManager:
         sequence.block_table = []
         sequence.num_computed_tokens = 0
 
+    def pin(self, sequence: Sequence) -> None:
+        """Hold the blocks of a sequence of virtual tokens alone, all computed, until `unpin`; twice is as once."""
+        if sequence.cache_seed in self._pins:
+            return
+        for index, block in enumerate(sequence.block_table):
+            self._hold(block)
+            if (index + 1) * self.block_size <= sequence.num_virtual_tokens:
+                self._claim(sequence.block_key(index, self.block_size), block)
+        tail_key = sequence.virtual_tail_key(self.block_size)
+        if tail_key is not None:
+            self._claim(tail_key, sequence.block_table[-1])
+        self._pins[sequence.cache_seed] = list(sequence.block_table)
+        self.num_pinned_blocks += len(sequence.block_table)
+
+    def unpin(self, cache_seed: bytes) -> None:
+        """Let the blocks of a pin go their way, if there is one."""
+        blocks = self._pins.pop(cache_seed, [])
+        self.num_pinned_blocks -= len(blocks)
+        for block in reversed(blocks):
+            self._release(block)
+
     def release_copy_sources(self) -> None:
         """To be called when a step has run: what it copied from need not be held any more."""
         for block in self._copy_sources:
@@ -97,17 +120,26 @@ class BlockManager:
 
     def check_integrity(self, sequences: "list[Sequence]") -> None:
         """Raise AssertionError unless the books agree with each other and with the sequences that hold blocks."""
+        tables = [sequence.block_table for sequence in sequences]
         held = [0] * self.num_blocks
-        for held_block in [held for sequence in sequences for held in sequence.block_table] + self._copy_sources:
-            held[held_block] += 1
+        for table in (*tables, self._copy_sources, *self._pins.values()):
+            for held_block in table:
+                held[held_block] += 1
+        num_keys = num_free = 0
         for index, block in enumerate(self._blocks):
-            assert block.ref_count == held[index], f"block {index}: {block.ref_count} references, {held[index]} holders"
-            assert (index in self._free) == (held[index] == 0), f"block {index}: free and held, or neither"
-            assert all(self._by_key[key] == index for key in block.keys), f"block {index}: a key leads elsewhere"
-        assert len(self._by_key) == sum(len(block.keys) for block in self._blocks), "a key leads to no block"
-        for sequence in sequences:
-            assert len(set(sequence.block_table)) == len(sequence.block_table), "a sequence holds a block twice"
-            assert sequence.num_computed_tokens <= len(sequence.block_table) * self.block_size, "KV outside the blocks"
+            num_held = held[index]
+            assert block.ref_count == num_held, f"block {index}: {block.ref_count} references, {num_held} holders"
+            assert (index in self._free) == (num_held == 0), f"block {index}: free and held, or neither"
+            num_free += num_held == 0
+            for key in block.keys:
+                num_keys += 1
+                assert self._by_key[key] == index, f"block {index}: a key leads elsewhere"
+        assert len(self._by_key) == num_keys, "a key leads to no block"
+        assert len(self._free) == num_free, "a free block that there is not"
+        assert self.num_pinned_blocks == sum(map(len, self._pins.values())), "pinned blocks are miscounted"
+        for sequence, table in zip(sequences, tables, strict=True):
+            assert len(set(table)) == len(table), "a sequence holds a block twice"
+            assert sequence.num_computed_tokens <= len(table) * self.block_size, "KV outside the blocks"
 
     # -- private ----------------------------------------------------------------------------------------------------
 
@@ -151,6 +183,13 @@ class BlockManager:
             self._free[index] = None
             if not block.keys:  # nothing to reuse: hand it out before blocks that can be
                 self._free.move_to_end(index, last=False)
+
+    def _claim(self, key: bytes, index: int) -> None:
+        """Make a key lead to this block, whichever other block holds the same content."""
+        other = self._by_key.pop(key, None)
+        if other is not None:
+            self._blocks[other].keys.remove(key)
+        self._remember(key, index)
 
     def _remember(self, key: bytes, index: int) -> None:
         if key not in self._by_key:  # otherwise another block holds the same content already

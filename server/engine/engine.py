@@ -83,9 +83,11 @@ class Engine:
         soft_prompt: SoftPrompt | None = None,
         *,
         tenant_salt: bytes = b"",
+        is_pinned: bool = False,
     ) -> None:
         """Queue a request; with params None, only compute its KV and leave it in the prefix cache.
 
+        `is_pinned`, for a soft prompt alone: that KV stays there until `unpin`, while there is room for pins.
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
         Raises PromptInvalid, PromptTooLong, EngineOverloaded.
         """
@@ -97,6 +99,7 @@ class Engine:
             cache_seed=cache_seed(self._fingerprint, soft_prompt.digest if soft_prompt else None),
             tenant_salt=tenant_salt,
             num_virtual_tokens=soft_prompt.num_virtual_tokens if soft_prompt else 0,
+            is_pinned=is_pinned,
         )
         self._scheduler.add(sequence)
         self._sequences[request_id] = sequence
@@ -111,6 +114,10 @@ class Engine:
             self._scheduler.remove(sequence)
             self._forget(request_id)
             self._num_aborted += 1
+
+    def unpin(self, digest: str) -> None:
+        """Let the KV of a soft prompt leave the cache like any other, if it was pinned."""
+        self._block_manager.unpin(cache_seed(self._fingerprint, digest))
 
     def step(self) -> list[SequenceOutput]:
         """Compute one batch. Returns what changed; a sequence that fails is reported, its neighbours go on."""
@@ -129,6 +136,7 @@ class Engine:
             num_waiting=self._scheduler.num_waiting,
             num_free_blocks=self._block_manager.num_free_blocks,
             num_blocks=self._block_manager.num_blocks,
+            num_pinned_blocks=self._block_manager.num_pinned_blocks,
             num_accepted=self._num_accepted,
             num_finished=self._num_finished,
             num_failed=self._num_failed,

@@ -34,6 +34,7 @@ class EngineStats:
     num_waiting: int
     num_free_blocks: int
     num_blocks: int
+    num_pinned_blocks: int
     num_accepted: int
     num_finished: int
     num_failed: int

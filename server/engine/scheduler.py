@@ -6,6 +6,7 @@ goes to the shortest ones, so that neither waits for the other. When no block is
 gives its blocks back and waits again; it is computed anew from its tokens.
 """
 
+import logging
 from collections import deque
 from itertools import islice
 
@@ -16,6 +17,8 @@ from server.engine.errors import EngineOverloaded
 from server.engine.outputs import FinishReason
 from server.engine.pacing import PrefillPacer
 from server.engine.sequence import Sequence, SequenceStatus
+
+logger = logging.getLogger(__name__)
 
 
 class Scheduler:
@@ -90,6 +93,8 @@ class Scheduler:
                 self._append(sequence, token)
                 changed.append(sequence)
             elif sequence.params is None and sequence.num_uncomputed_tokens == 0:
+                if sequence.is_pinned:
+                    self._pin(sequence)
                 self.remove(sequence)
                 changed.append(sequence)
         return changed
@@ -156,6 +161,16 @@ class Scheduler:
         self._running.append(sequence)
         sequence.status = SequenceStatus.RUNNING
         return copies
+
+    def _pin(self, sequence: Sequence) -> None:
+        """Hold its blocks for good, unless pins would take over half of the cache or what the longest request needs."""
+        num_blocks = self._block_manager.num_blocks
+        longest = -(-self._config.max_model_len // self._config.block_size) + 1  # and a block to copy from
+        limit = min(num_blocks // 2, num_blocks - longest)
+        if self._block_manager.num_pinned_blocks + len(sequence.block_table) <= limit:
+            self._block_manager.pin(sequence)
+        else:
+            logger.warning("pinned adapters fill their part of the KV cache: one more is kept only while it is used")
 
     def _preempt_youngest(self) -> None:
         sequence = self._running.pop()

@@ -33,6 +33,8 @@ class Sequence:
     """Enters the hash chain before the first real token: virtual tokens are shared by all tenants, prompts are not."""
     params: SamplingParams | None
     """None for a sequence that only leaves its KV in the prefix cache."""
+    is_pinned: bool = False
+    """Whether that KV, of virtual tokens alone, stays there until it is unpinned."""
     status: SequenceStatus = SequenceStatus.WAITING
     finish_reason: FinishReason | None = None
     num_computed_tokens: int = 0
@@ -53,13 +55,16 @@ class Sequence:
         cache_seed: bytes,
         tenant_salt: bytes = b"",
         num_virtual_tokens: int = 0,
+        is_pinned: bool = False,
     ) -> "Sequence":
         """A waiting sequence. `cache_seed` names the model and the adapter that its KV belongs to.
 
         Sequences of different `tenant_salt` share the KV of virtual tokens only.
         """
         token_ids = [-i for i in range(1, num_virtual_tokens + 1)] + list(prompt_ids)
-        return cls(request_id, token_ids, num_virtual_tokens, len(token_ids), cache_seed, tenant_salt, params)
+        return cls(
+            request_id, token_ids, num_virtual_tokens, len(token_ids), cache_seed, tenant_salt, params, is_pinned
+        )
 
     @property
     def num_tokens(self) -> int:

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from tests.server.building import Running, app_client, chat_body, events_of, soft_prompt_files, tiny_settings
+from server.engine.sampling_params import SamplingParams
+from tests.server.building import Running, app_client, chat_body, events_of, multipart, soft_prompt_files, tiny_settings
 from tests.server.conftest import Served
 
 CHAT = "/v1/chat/completions"
@@ -115,3 +116,35 @@ def _free_of(running: Running) -> None:
     """Nothing runs: what is found now was left in free blocks."""
     stats = running.engine.stats()
     assert stats.num_free_blocks == stats.num_blocks
+
+
+async def test_a_pin_holds_the_virtual_tokens_of_the_current_version(served: Served) -> None:
+    running, client = served
+    for seed, name in ((1, "team"), (2, "other")):
+        upload = multipart(soft_prompt_files(seed, num_virtual_tokens=20))
+        assert (await client.post("/v1/adapters", data={"name": name}, files=upload)).status_code == 201
+    assert await _pinned_blocks(running) == 0
+    for name, field, expected in (
+        ("team", {"pinned": True}, 2),
+        ("team", {"pinned": True}, 2),
+        ("other", {"pinned": True}, 4),
+        ("other", {"pinned": False}, 2),
+    ):
+        assert (await client.patch(f"/v1/adapters/{name}", json=field)).status_code == 200
+        assert await _pinned_blocks(running) == expected
+    longer = multipart(soft_prompt_files(3, num_virtual_tokens=40))
+    assert (await client.post("/v1/adapters", data={"name": "team"}, files=longer)).status_code == 201
+    assert await _pinned_blocks(running) == 3
+    assert (await client.patch("/v1/adapters/team", json={"rollback": True})).status_code == 200
+    assert await _pinned_blocks(running) == 2
+    assert (await client.patch("/v1/adapters/other", json={"pinned": True, "alias": "team"})).status_code == 409
+    assert await _pinned_blocks(running) == 2
+    assert (await client.delete("/v1/adapters/team")).status_code == 200
+    assert await _pinned_blocks(running) == 0
+
+
+async def _pinned_blocks(running: Running) -> int:
+    """After a request that comes behind whatever the engine was told before."""
+    async for _ in running.engine.generate([1], SamplingParams(max_tokens=1)):
+        pass
+    return running.engine.stats().num_pinned_blocks

@@ -40,7 +40,8 @@ async def test_pinned_adapters_are_computed_before_the_first_request(tiny_base: 
     for name in ("first", "second"):
         store.pin(name, pinned=True)
     async with app_client(tiny_settings(tiny_base, tmp_path / "store")) as (running, client):
-        assert running.engine.stats().num_finished == 2
+        stats = running.engine.stats()
+        assert (stats.num_finished, stats.num_pinned_blocks) == (2, 2)
         shown = {entry["id"]: entry["resident"] for entry in (await client.get("/v1/adapters")).json()["data"]}
         assert shown == {"first": True, "second": True, "loose": False}
 

@@ -1,0 +1,49 @@
+"""One request's tokens on their way from the engine's thread to their reader. Knows no engine."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from server.engine.engine import SequenceOutput
+from server.engine.errors import EngineError
+from server.engine.outputs import FinishReason, TokenDelta
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """Touched on the reader's event loop only.
+
+    Tokens that nobody has read yet pile up here, at most the request's max_tokens of them.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    pending: list[int] = field(default_factory=list)
+    num_cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    error: EngineError | None = None
+    is_finished: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def push(self, output: SequenceOutput) -> None:
+        if output.token_id is not None:
+            self.pending.append(output.token_id)
+        self.num_cached_tokens = output.num_cached_tokens
+        self.finish_reason = output.finish_reason
+        self.error = output.error
+        self.is_finished = output.is_finished
+        self.changed.set()
+
+    def fail(self, error: EngineError) -> None:
+        self.error = error
+        self.is_finished = True
+        self.changed.set()
+
+    async def next_delta(self) -> TokenDelta:
+        """Everything since the last delta, when there is something. Raises the request's error after its tokens."""
+        await self.changed.wait()
+        self.changed.clear()
+        if self.error is not None and not self.pending:
+            raise self.error
+        if self.error is not None:
+            self.changed.set()  # to be raised at the next call
+        token_ids, self.pending = tuple(self.pending), []
+        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens)
