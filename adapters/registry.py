@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import threading
-from collections import OrderedDict
 from contextlib import suppress
 
 from adapters.errors import AdapterError, AdapterNotFound
@@ -11,6 +10,7 @@ from adapters.files import AdapterFiles
 from adapters.manifest import BaseIdentity
 from adapters.naming import check_name
 from adapters.records import AliasRecord, NameRecord
+from adapters.residency import ResidentAdapters
 from adapters.store import AdapterStore
 from adapters.weights import Adapter, check_compatible, read_adapter
 
@@ -30,9 +30,8 @@ class AdapterRegistry:
     def __init__(self, store: AdapterStore, base: BaseIdentity, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
         self.store = store
         self.base = base
-        self._budget_bytes = budget_bytes
         self._lock = threading.Lock()  # guards the three below; never held while the disk is read
-        self._resident: OrderedDict[str, Adapter] = OrderedDict()  # by digest, least recently used first
+        self._resident = ResidentAdapters(budget_bytes=budget_bytes)
         self._pinned: dict[str, str] = {}  # the current digest of each pinned name
         self._loading: dict[str, threading.Lock] = {}  # by digest, while somebody loads it
 
@@ -69,9 +68,11 @@ class AdapterRegistry:
         self.store.remove(name)
         named = {version.digest for record in self.store.names() for version in record.versions}
         with self._lock:
-            self._pinned.pop(name, None)
-            for digest in [digest for digest in self._resident if digest not in named]:
-                del self._resident[digest]
+            if (digest := self._pinned.pop(name, None)) is not None:
+                self._resident.unpin(digest)
+            for digest in self._resident.digests():
+                if digest not in named:
+                    self._resident.drop(digest)
 
     def pin(self, name: str, *, pinned: bool) -> NameRecord:
         """Keep an adapter resident from now on, or no longer. Raises as `get`; then its pin has not changed."""
@@ -132,32 +133,25 @@ class AdapterRegistry:
 
     def _recall(self, digest: str) -> Adapter | None:
         with self._lock:
-            if digest in self._resident:
-                self._resident.move_to_end(digest)
             return self._resident.get(digest)
 
     def _keep(self, adapter: Adapter) -> None:
         with self._lock:
-            self._resident[adapter.manifest.digest] = adapter
-            self._resident.move_to_end(adapter.manifest.digest)
-            self._evict()
-
-    def _evict(self) -> None:
-        """Drop the least recently used adapters until the rest fit; pinned ones and the newest one stay."""
-        excess = sum(adapter.soft_prompt.num_bytes for adapter in self._resident.values()) - self._budget_bytes
-        newest = next(reversed(self._resident))
-        staying = {newest, *self._pinned.values()}
-        for digest in [digest for digest in self._resident if digest not in staying]:
-            if excess <= 0:
-                return
-            excess -= self._resident.pop(digest).soft_prompt.num_bytes
+            self._resident.keep(adapter)
 
     def _note_pin(self, record: NameRecord) -> None:
+        pinned = record.current if record.pinned else None
         with self._lock:
-            if record.pinned:
-                self._pinned[record.name] = record.current
-            else:
-                self._pinned.pop(record.name, None)
+            known = self._pinned.get(record.name)
+            if known == pinned:
+                return
+            if pinned is not None:
+                self._pinned[record.name] = pinned
+                self._resident.pin(pinned)
+            if known is not None:
+                self._resident.unpin(known)
+            if pinned is None:
+                del self._pinned[record.name]
 
 
 def _under_name(name: str, adapter: Adapter) -> Adapter:

@@ -22,8 +22,9 @@ from adapters.durable_files import flush_directory, write_durably
 from adapters.errors import AdapterDamaged, AdapterError, AdapterInUse, AdapterInvalid, AdapterNotFound, StoreFailure
 from adapters.files import CARD_FILE, AdapterFiles, read_adapter_directory
 from adapters.manifest import MANIFEST_FILE, AdapterManifest
-from adapters.naming import NAME_PATTERN, AdapterReference, check_name
-from adapters.records import AliasRecord, NameRecord, Version, record_from_json, record_to_json
+from adapters.naming import AdapterReference, check_name
+from adapters.record_files import RecordFiles
+from adapters.records import AliasRecord, NameRecord, Version
 from adapters.weights import Adapter, read_adapter
 
 __all__ = ["AdapterStore", "AliasRecord", "NameRecord", "Version", "read_card"]
@@ -36,31 +37,36 @@ class AdapterStore:
 
     def __init__(self, root: Path) -> None:
         self._versions = root / "versions"
-        self._names = root / "names"
+        names = root / "names"
         self._scratch = root / "tmp"
         self._lock_file = root / "lock"
         try:
-            missing = [path for path in (self._versions, self._names, self._scratch) if not path.is_dir()]
+            missing = [path for path in (self._versions, names, self._scratch) if not path.is_dir()]
             for directory in missing:
                 directory.mkdir(parents=True, exist_ok=True)
             if missing:
                 flush_directory(root)
         except OSError as error:
             raise StoreFailure(f"store {root} cannot be created: {error.strerror}") from error
+        self._records = RecordFiles(names)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
+    def records(self) -> list[NameRecord | AliasRecord]:
+        """Every adapter and alias, by name; a damaged record is left out with a warning. Raises StoreFailure."""
+        return list(self._records.read_all())
+
     def names(self) -> list[NameRecord]:
         """Every adapter, by name; aliases are not among them, and a damaged record is left out with a warning."""
-        return [record for record in self._records() if isinstance(record, NameRecord)]
+        return [record for record in self._records.read_all() if isinstance(record, NameRecord)]
 
     def aliases(self) -> list[AliasRecord]:
         """Every alias, by name; a damaged record is left out with a warning."""
-        return [record for record in self._records() if isinstance(record, AliasRecord)]
+        return [record for record in self._records.read_all() if isinstance(record, AliasRecord)]
 
     def damaged_names(self) -> list[str]:
         """Names whose record cannot be read."""
-        return [name for name in self._recorded_names() if self._is_damaged(name)]
+        return [name for name in self._records.names() if self._is_damaged(name)]
 
     def record(self, name: str) -> NameRecord:
         """The record that a name, or an alias of it, stands for.
@@ -80,11 +86,11 @@ class AdapterStore:
         Raises AdapterNotFound, AdapterNameInvalid; StoreFailure when the record is damaged.
         """
         reference = AdapterReference.parse(text)
-        record = self._read_record(reference.name)
+        record = self._records.read(reference.name)
         if isinstance(record, AliasRecord):
             target = record.reference
             reference = AdapterReference(target.name, reference.digest_prefix or target.digest_prefix)
-            record = self._read_record(reference.name)
+            record = self._records.read(reference.name)
         if not isinstance(record, NameRecord):
             raise AdapterNotFound(f"no adapter is named {text!r}")
         if reference.digest_prefix is None:
@@ -123,14 +129,16 @@ class AdapterStore:
         adapter = read_adapter(name, files)
         version = Version(digest=adapter.manifest.digest, created=int(time.time()))
         with self._writing():
-            record = self._read_record(name)
+            record = self._records.read(name)
             if isinstance(record, AliasRecord):
                 raise AdapterInUse(f"name: {name!r} is an alias of {record.target!r}; remove the alias first")
             self._keep_version(adapter.manifest, files)
             if record is None:
-                self._write_record(NameRecord(name=name, current=version.digest, versions=(version,)))
+                self._records.write(
+                    NameRecord(name=name, current=version.digest, versions=(version,)), scratch=self._scratch
+                )
             elif (changed := record.with_version(version)) != record:
-                self._write_record(changed)
+                self._records.write(changed, scratch=self._scratch)
         return adapter
 
     def remove(self, name: str) -> None:
@@ -140,13 +148,12 @@ class AdapterStore:
         """
         check_name(name)
         with self._writing():
-            if not self._record_path(name).is_file():
+            if not self._records.exists(name):
                 raise AdapterNotFound(f"no adapter is named {name!r}")
             users = [alias.name for alias in self.aliases() if alias.reference.name == name]
             if users:
                 raise AdapterInUse(f"name: the alias {users[0]!r} stands for {name!r}; remove or move the alias first")
-            os.unlink(self._record_path(name))
-            flush_directory(self._names)
+            self._records.remove(name)
             self._collect()
 
     def pin(self, name: str, *, pinned: bool) -> NameRecord:
@@ -167,11 +174,11 @@ class AdapterStore:
         """
         check_name(name)
         with self._writing():
-            if isinstance(self._read_record(name), NameRecord):
+            if isinstance(self._records.read(name), NameRecord):
                 raise AdapterInUse(f"alias: {name!r} is the name of an adapter")
             target_name, digest = self.resolve(target)
             alias = AliasRecord(name=name, target=f"{target_name}@{digest}" if "@" in target else target_name)
-            self._write_record(alias)
+            self._records.write(alias, scratch=self._scratch)
         return alias
 
     # -- the disk ---------------------------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ class AdapterStore:
     def _change(self, name: str, change: Callable[[NameRecord], NameRecord]) -> NameRecord:
         with self._writing():
             changed = change(self.record(name))
-            self._write_record(changed)
+            self._records.write(changed, scratch=self._scratch)
         return changed
 
     @contextmanager
@@ -215,43 +222,12 @@ class AdapterStore:
             return False
         return True
 
-    def _write_record(self, record: NameRecord | AliasRecord) -> None:
-        staging = self._scratch / f"record-{uuid4().hex}"
-        write_durably(staging, record_to_json(record))
-        os.replace(staging, self._record_path(record.name))
-        flush_directory(self._names)
-
-    def _read_record(self, name: str) -> NameRecord | AliasRecord | None:
-        try:
-            content = self._record_path(name).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreFailure(f"the record of {name!r} cannot be read: {error.strerror}") from error
-        return record_from_json(name, content)
-
-    def _recorded_names(self) -> list[str]:
-        return sorted(path.stem for path in self._names.glob("*.json") if NAME_PATTERN.fullmatch(path.stem))
-
     def _is_damaged(self, name: str) -> bool:
         try:
-            self._read_record(name)
+            self._records.read(name)
         except StoreFailure:
             return True
         return False
-
-    def _records(self) -> Iterator[NameRecord | AliasRecord]:
-        for name in self._recorded_names():
-            try:
-                record = self._read_record(name)
-            except StoreFailure as error:
-                logger.warning("%s", error)
-                continue
-            if record is not None:
-                yield record
-
-    def _record_path(self, name: str) -> Path:
-        return self._names / f"{name}.json"
 
     def _collect(self) -> None:
         """Delete versions that no name has. They leave `versions/` by a rename, so none is ever half there.
@@ -259,7 +235,7 @@ class AdapterStore:
         A damaged record may mean any of them: while there is one, nothing is deleted.
         """
         try:
-            records = [self._read_record(name) for name in self._recorded_names()]
+            records = [self._records.read(name) for name in self._records.names()]
         except StoreFailure as error:
             logger.warning("%s; until then no version is deleted from the store", error)
             return

@@ -10,6 +10,7 @@ from adapters.naming import check_name
 from adapters.records import NameRecord
 from adapters.weights import Adapter, check_compatible, read_adapter
 from server.api.adapter_records import adapter_record, adapter_records
+from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, Parts, PartsDep
 from server.api.models import remove_adapter
 from server.api.pins import pins_settled
@@ -20,10 +21,10 @@ from server.protocol import AdapterChange, AdapterList, AdapterRecord, DeletedAd
 router = APIRouter()
 
 
-@router.get("/v1/adapters", dependencies=CHAT)
-def list_adapters(parts: PartsDep) -> AdapterList:
-    """Every adapter of the store, by name."""
-    return AdapterList(data=adapter_records(parts.registry))
+@router.get("/v1/adapters", dependencies=CHAT, response_model=AdapterList)
+def list_adapters(parts: PartsDep) -> Response:
+    """Every adapter of the store, by name. The body is made here, in a worker thread: there may be thousands."""
+    return list_response(adapter_records(parts.registry))
 
 
 @router.get("/v1/adapters/{name}", dependencies=CHAT)

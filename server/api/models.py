@@ -2,10 +2,11 @@
 
 from contextlib import suppress
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from adapters.errors import AdapterNotFound
 from adapters.records import NameRecord
+from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, Parts, PartsDep
 from server.api.pins import pins_settled
 from server.errors import BaseModelKept
@@ -14,15 +15,20 @@ from server.protocol import DeletedModel, ModelCard, ModelList
 router = APIRouter()
 
 
-@router.get("/v1/models", dependencies=CHAT)
-def list_models(parts: PartsDep) -> ModelList:
-    """Everything that a request's `model` may say: the base, adapters and aliases."""
-    store = parts.registry.store
-    cards = [_adapter_card(parts, record.name, record, record.current) for record in store.names()]
-    for alias in store.aliases():
-        with suppress(AdapterNotFound):  # it was removed meanwhile
-            cards.append(_adapter_card(parts, alias.name, *store.lookup(alias.name)))
-    return ModelList(data=[_base_card(parts), *cards])
+@router.get("/v1/models", dependencies=CHAT, response_model=ModelList)
+def list_models(parts: PartsDep) -> Response:
+    """Everything that a request's `model` may say: the base, adapters and aliases.
+
+    The body is made here, in a worker thread: there may be thousands of cards.
+    """
+    cards = [_base_card(parts)]
+    for record in parts.registry.store.records():
+        if isinstance(record, NameRecord):
+            cards.append(_adapter_card(parts, record.name, record, record.current))
+        else:
+            with suppress(AdapterNotFound):  # its target was removed meanwhile
+                cards.append(_adapter_card(parts, record.name, *parts.registry.store.lookup(record.name)))
+    return list_response(cards)
 
 
 @router.get("/v1/models/{model:path}", dependencies=CHAT)
