@@ -65,6 +65,8 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     ),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON)),
 }
+BLOCK_BYTES = 2 * 3 * 2 * 16 * 16 * 2
+"""Keys and values, 3 layers, 2 KV heads of 16, 16 tokens, bfloat16."""
 LENGTHS = (1, 600, 15, 16, 17, 70)
 
 
@@ -179,31 +181,39 @@ def test_int8_stays_near(name: str, cache: Path) -> None:
     ("name", "is_int8"), [("llama", False), ("llama", True), ("mistral", False), ("qwen2", False), ("qwen3", False)]
 )
 def test_every_row_is_the_same_whatever_runs_beside_it(name: str, cache: Path, *, is_int8: bool) -> None:
-    """Bit by bit, and so in tokens: alone, in one batch, in chunks, preempted, and from the prefix cache."""
+    """Bit by bit, and so in tokens: alone, in one batch, in chunks, and from the prefix cache."""
     alone = _answers(_engine(_model(name, torch.bfloat16), cache, is_int8=is_int8), together=False)
     assert len({tuple(answer) for answer in alone}) > 16
     roomy = _engine(_model(name, torch.bfloat16), cache, is_int8=is_int8)
     assert _answers(roomy, together=True) == alone
     assert _answers(roomy, together=True) == alone
-    block_bytes = 2 * 3 * 2 * 2 * 16 * 16
-    small = _engine(
-        _model(name, torch.bfloat16),
-        cache,
-        is_int8=is_int8,
-        max_model_len=680,
-        kv_cache_bytes=45 * block_bytes,
-        max_num_seqs=16,
-        max_num_batched_tokens=16,
-    )
-    assert _answers(small, together=True) == alone
-    assert small.stats().num_preemptions > 0
+    narrow = _engine(_model(name, torch.bfloat16), cache, is_int8=is_int8, max_num_seqs=16, max_num_batched_tokens=16)
+    assert _answers(narrow, together=True) == alone
+
+
+@pytest.mark.parametrize("is_int8", [False, True])
+def test_preemption_changes_nothing(cache: Path, *, is_int8: bool) -> None:
+    prompts = [[(seed * 31 + i * 7) % 256 for i in range(60)] for seed in range(12)]
+    answers = []
+    for num_blocks in (1000, 20):
+        engine = _engine(
+            _model("llama", torch.bfloat16),
+            cache,
+            is_int8=is_int8,
+            max_model_len=200,
+            kv_cache_bytes=num_blocks * BLOCK_BYTES,
+        )
+        for number, prompt in enumerate(prompts):
+            engine.add_request(number, prompt, SamplingParams(max_tokens=60, temperature=1, seed=number))
+        answers.append(run_to_end(engine))
+    assert engine.stats().num_preemptions > 0
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("is_int8", [False, True])
 def test_a_poisoned_request_fails_alone_and_leaves_nothing_behind(cache: Path, *, is_int8: bool) -> None:
     healthy = _answers(_engine(_model("llama", torch.bfloat16), cache, is_int8=is_int8), together=True)
-    block_bytes = 2 * 3 * 2 * 2 * 16 * 16
-    engine = _engine(_model("llama", torch.bfloat16), cache, is_int8=is_int8, kv_cache_bytes=70 * block_bytes)
+    engine = _engine(_model("llama", torch.bfloat16), cache, is_int8=is_int8, kv_cache_bytes=70 * BLOCK_BYTES)
     poison = SoftPrompt("poison", torch.full((20, COMMON["hidden_size"]), float("nan")))
     for number in range(3):  # enough to write into every block
         engine.add_request(1000 + number, _prompts()[1], SamplingParams(max_tokens=4), poison)

@@ -548,6 +548,23 @@ struct Task {
   int item, head, first, count;
 };
 
+// A step's work besides the matrix products.
+struct Plan {
+  std::vector<Item> items;
+  std::vector<Task> placing;    // tokens of one block, all heads: the first token of a block clears it for the others
+  std::vector<Task> attending;  // rows of one register tile, one head
+};
+
+std::vector<Task> placing_tasks(const std::vector<Item>& items) {
+  std::vector<Task> tasks;
+  for (int i = 0; i < int(items.size()); ++i)
+    for (int first = 0, count; first < items[i].count; first += count) {
+      count = std::min(items[i].count - first, kBlock - (items[i].position + first) % kBlock);
+      tasks.push_back({i, 0, first, count});
+    }
+  return tasks;
+}
+
 // Attention work cut into register tiles; a token's group of heads counts as rows beside each other.
 std::vector<Task> attention_tasks(const Shape& s, const std::vector<Item>& items) {
   std::vector<Task> tasks;
@@ -566,8 +583,7 @@ void norm_rows(Walk& walk, const Shape& s, int rows, const float* hidden, const 
   });
 }
 
-void run_layer(Walk& walk, Model& m, Layer& layer, const std::vector<Item>& items, const std::vector<Task>& tasks,
-               int tokens, float* hidden) {
+void run_layer(Walk& walk, Model& m, Layer& layer, const Plan& plan, int tokens, float* hidden) {
   const Shape& s = m.shape;
   const int width = (s.heads + 2 * s.kv_heads) * s.head_dim;
   norm_rows(walk, s, tokens, hidden, layer.input_norm, m.normed.data());
@@ -578,12 +594,14 @@ void run_layer(Walk& walk, Model& m, Layer& layer, const std::vector<Item>& item
              const float* bias = layer.qkv.bias.empty() ? nullptr : layer.qkv.bias.data() + first;
              for (int i = 0; i < count; ++i) to[i] = out[i] + (bias ? bias[i] : 0.f);
            });
-  walk.each(int(items.size()) * s.kv_heads, 1, [&](int i) {
-    const Item& item = items[i / s.kv_heads];
-    for (int t = 0; t < item.count; ++t) place_token(m, layer, item, t, i % s.kv_heads);
+  walk.each(int(plan.placing.size()), 1, [&](int i) {
+    const Task& task = plan.placing[i];
+    for (int t = task.first; t < task.first + task.count; ++t)
+      for (int head = 0; head < s.kv_heads; ++head) place_token(m, layer, plan.items[task.item], t, head);
   });
-  walk.each(int(tasks.size()), 1, [&](int i) {
-    attend(m, layer, items[tasks[i].item], tasks[i].head, tasks[i].first, tasks[i].count);
+  walk.each(int(plan.attending.size()), 1, [&](int i) {
+    const Task& task = plan.attending[i];
+    attend(m, layer, plan.items[task.item], task.head, task.first, task.count);
   });
   const auto add = [&](int row, int tile, const float* out) {
     const int first = tile * kTile, count = std::min(kTile, s.hidden - first);
@@ -683,10 +701,11 @@ void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const in
                     const int32_t* tables, int table_stride, int num_logits, const int32_t* logit_rows, float* logits,
                     int threads) {
   const Shape& s = m->shape;
-  std::vector<Item> items;
+  Plan plan;
   for (int i = 0, row = 0; i < num_items; row += counts[i++])
-    items.push_back({row, counts[i], positions[i], tables + size_t(i) * table_stride});
-  const std::vector<Task> tasks = attention_tasks(s, items);
+    plan.items.push_back({row, counts[i], positions[i], tables + size_t(i) * table_stride});
+  plan.placing = placing_tasks(plan.items);
+  plan.attending = attention_tasks(s, plan.items);
   const size_t t = tokens, widest = std::max({s.hidden, s.heads * s.head_dim, s.inner}) + kGroup;
   grow(m->projected, t * (s.heads + 2 * s.kv_heads) * s.head_dim);
   grow(m->normed, t * s.hidden);
@@ -702,7 +721,7 @@ void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const in
 #pragma omp parallel num_threads(threads)
   {
     Walk walk(stages, omp_get_num_threads());
-    for (auto& layer : m->layers) run_layer(walk, *m, *layer, items, tasks, tokens, hidden);
+    for (auto& layer : m->layers) run_layer(walk, *m, *layer, plan, tokens, hidden);
     walk.each(num_logits, 1, [&](int r) {
       norm_row(hidden + size_t(logit_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
                m->normed.data() + size_t(r) * s.hidden);
