@@ -26,13 +26,19 @@ logger = logging.getLogger(__name__)
 
 
 def load_engine(
-    path: Path, *, fingerprint: str, device: torch.device, dtype: torch.dtype, config: EngineConfig, native_cache: Path
+    path: Path,
+    *,
+    fingerprint: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    config: EngineConfig,
+    native_cache: Path | None = None,
 ) -> Engine:
     """Load the model in `path` and build the engine around it.
 
     `fingerprint` names the base model in the prefix cache's keys; `native_cache` is the directory for what is compiled
-    here. Raises BaseModelError when the weights cannot be loaded, ModelUnsupported when the packed engine does not
-    compute this model exactly, or not in int8, CacheTooSmall.
+    here, and without it nothing is. Raises BaseModelError when the weights cannot be loaded, ModelUnsupported when the
+    packed engine does not compute this model exactly, or not in int8, CacheTooSmall.
     """
     model = load_weights(path, dtype=dtype, device=device)
     return build_engine(model, fingerprint=fingerprint, config=config, native_cache=native_cache)
