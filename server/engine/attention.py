@@ -1,90 +1,34 @@
 """Attention over the paged cache, for all sequences of a step at once. Knows no models: `families` plugs it into them.
 
 The step's tokens lie packed in one row. Sequences that compute one token share one padded call; each longer chunk has a
-call of its own. Both are scaled_dot_product_attention over keys and values gathered by slot, on any device.
+call of its own. Both attend to keys and values gathered by slot, on any device: by scaled_dot_product_attention, or by
+plain products where scores are capped or have sinks, which it does not know.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from server.engine.batch import Batch, ScheduledSequence
 from server.engine.kv_cache import KVCache
+from server.engine.step_layout import SEES_ALL, Reach, StepLayout
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
-    """One sequence's tokens: rows `[first_row, last_row)` of the packed step, keys at `slots` `[S]`."""
+class _Scoring:
+    """How a layer weighs keys, beyond the mask. `sinks` and `alibi_slopes` are `[H]`."""
 
-    first_row: int
-    last_row: int
-    start: int
-    slots: torch.Tensor
+    scale: float
+    softcap: float | None
+    sinks: torch.Tensor | None
+    alibi_slopes: torch.Tensor | None
 
-    def positions(self) -> torch.Tensor:
-        """Positions of the queries, `[L, 1]`."""
-        length = self.last_row - self.first_row
-        return torch.arange(self.start, self.start + length, device=self.slots.device)[:, None]
-
-
-@dataclass(frozen=True, slots=True)
-class _SingleTokens:
-    """The sequences that compute one token.
-
-    Their packed rows `[B]`, key slots `[B, S]` (0 beyond a sequence's end), and positions `[B, 1]` of their queries.
-    """
-
-    rows: torch.Tensor
-    slots: torch.Tensor
-    positions: torch.Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class StepLayout:
-    """Where the tokens of a step are: in the packed row, and in the cache."""
-
-    new_slots: torch.Tensor  # [T], where each token's own KV goes
-    single: _SingleTokens | None
-    chunks: tuple[_Chunk, ...]
-    _masks: dict[tuple[int | None, int], torch.Tensor] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, batch: Batch, *, block_size: int, device: torch.device) -> "StepLayout":
-        """Lay out a batch whose items are packed in order."""
-        slots = [_slots(item, block_size) for item in batch.items]
-        rows, row = [], 0
-        for item in batch.items:
-            rows.append(row)
-            row += item.num_tokens
-        new_slots = torch.cat([seq_slots[item.start :] for item, seq_slots in zip(batch.items, slots, strict=True)])
-        single = [i for i, item in enumerate(batch.items) if item.num_tokens == 1]
-        chunks = tuple(
-            _Chunk(rows[i], rows[i] + item.num_tokens, item.start, slots[i].to(device))
-            for i, item in enumerate(batch.items)
-            if item.num_tokens > 1
-        )
-        return cls(new_slots.to(device), _single_tokens(batch, rows, slots, single, device), chunks)
-
-    def single_mask(self, window: int | None) -> torch.Tensor:
-        """Which keys each single query sees, `[B, S]`."""
-        assert self.single is not None, "asked for only where there are single tokens"
-        key = (window, -1)
-        if key not in self._masks:
-            keys = torch.arange(self.single.slots.shape[1], device=self.single.slots.device)[None, :]
-            self._masks[key] = _sees(keys, self.single.positions, window)
-        return self._masks[key]
-
-    def chunk_mask(self, index: int, window: int | None) -> torch.Tensor:
-        """Which keys each query of a chunk sees, `[L, S]`."""
-        key = (window, index)
-        if key not in self._masks:
-            chunk = self.chunks[index]
-            keys = torch.arange(chunk.slots.shape[0], device=chunk.slots.device)[None, :]
-            self._masks[key] = _sees(keys, chunk.positions(), window)
-        return self._masks[key]
+    @property
+    def is_plain(self) -> bool:
+        """Whether scaled_dot_product_attention computes it."""
+        return self.softcap is None and self.sinks is None
 
 
 class PagedAttention:
@@ -111,101 +55,93 @@ class PagedAttention:
         value: torch.Tensor,
         *,
         scale: float,
-        window: int | None = None,
+        reach: Reach = SEES_ALL,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
         alibi_slopes: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Store the step's keys and values, and attend each query to all of its own sequence's keys.
+        """Store the step's keys and values, and attend each query to its own sequence's keys, as far as `reach`.
 
-        query `[H, T, Dk]`, key `[Hkv, T, Dk]`, value `[Hkv, T, Dv]`, alibi_slopes `[H]`; returns `[T, H, Dv]`. A key at
-        position p adds slope × p to its score (ALiBi, https://arxiv.org/abs/2108.12409, up to a constant in each row).
+        query `[H, T, Dk]`, key `[Hkv, T, Dk]`, value `[Hkv, T, Dv]`; returns `[T, H, Dv]`. `softcap` bounds scores to
+        ± softcap (section 2 of https://arxiv.org/abs/2408.00118). `sinks` `[H]` take part in the softmax and add
+        nothing (https://arxiv.org/abs/2309.17453). With `alibi_slopes` `[H]`, a key at position p adds slope × p to its
+        score (https://arxiv.org/abs/2108.12409, up to a constant in each row).
         """
         layout = self._layout
         assert layout is not None, "attention outside a step"
+        scoring = _Scoring(scale, softcap, sinks, alibi_slopes)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         keys[layout.new_slots] = key.transpose(0, 1)
         values[layout.new_slots] = value.transpose(0, 1)
         output = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
         if layout.single is not None:
-            single = _attend_single(query, keys, values, layout, layout.single, scale, window, alibi_slopes)
-            output[layout.single.rows] = single
-        for index, chunk in enumerate(layout.chunks):
-            mask = layout.chunk_mask(index, window)
-            output[chunk.first_row : chunk.last_row] = _attend_chunk(
-                query[:, chunk.first_row : chunk.last_row],
-                keys[chunk.slots],
-                values[chunk.slots],
-                mask,
-                scale,
-                alibi_slopes,
+            slots = layout.single.slots
+            mask = layout.single_mask(reach)
+            output[layout.single.rows] = _attend_single(
+                query[:, layout.single.rows], keys[slots], values[slots], mask, scoring
             )
+        for index, chunk in enumerate(layout.chunks):
+            rows = slice(chunk.first_row, chunk.last_row)
+            mask = layout.chunk_mask(index, reach)
+            output[rows] = _attend_chunk(query[:, rows], keys[chunk.slots], values[chunk.slots], mask, scoring)
         return output
 
 
 def _attend_single(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    layout: StepLayout,
-    single: _SingleTokens,
-    scale: float,
-    window: int | None,
-    alibi_slopes: torch.Tensor | None,
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scoring: _Scoring
 ) -> torch.Tensor:
-    """One query for each sequence. The heads of a KV group stand in for the query's length, which keeps SDPA fast."""
-    num_kv_heads = keys.shape[1]
-    batch = single.rows.shape[0]
-    q = query[:, single.rows].transpose(0, 1).reshape(batch, num_kv_heads, -1, query.shape[2])  # [B, Hkv, G, Dk]
-    k = keys[single.slots].transpose(1, 2)  # [B, Hkv, S, Dk]
-    v = values[single.slots].transpose(1, 2)
-    mask = layout.single_mask(window)[:, None, None, :]  # [B, 1, 1, S]
-    if alibi_slopes is not None:
-        mask = _with_alibi(mask, alibi_slopes.view(1, num_kv_heads, -1, 1), q.dtype)
-    attended = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    return attended.reshape(batch, query.shape[0], -1)
+    """One query for each sequence. The heads of a KV group stand in for the query's length, which keeps SDPA fast.
+
+    query `[H, B, Dk]`, keys `[B, S, Hkv, Dk]`, mask `[B, S]`; returns `[B, H, Dv]`.
+    """
+    num_heads, batch, _ = query.shape
+    grouped = (1, keys.shape[2], -1, 1)  # of what is given by head: [1, Hkv, G, 1]
+    q = query.transpose(0, 1).reshape(batch, keys.shape[2], -1, query.shape[2])  # [B, Hkv, G, Dk]
+    attended = _attend(q, keys.transpose(1, 2), values.transpose(1, 2), mask[:, None, None, :], scoring, grouped)
+    return attended.reshape(batch, num_heads, -1)
 
 
 def _attend_chunk(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scoring: _Scoring
+) -> torch.Tensor:
+    """query `[H, L, Dk]`, keys `[S, Hkv, Dk]`, mask `[L, S]`; returns `[L, H, Dv]`."""
+    k, v = keys.transpose(0, 1), values.transpose(0, 1)  # [Hkv, S, D]
+    if scoring.is_plain:
+        attended = _attend(query[None], k[None], v[None], mask, scoring, (-1, 1, 1))[0]
+    else:
+        q = query.view(k.shape[0], -1, *query.shape[1:])  # [Hkv, G, L, Dk]
+        attended = _attend(q, k[:, None], v[:, None], mask, scoring, (k.shape[0], -1, 1, 1)).flatten(0, 1)
+    return attended.transpose(0, 1)
+
+
+def _attend(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     mask: torch.Tensor,
-    scale: float,
-    alibi_slopes: torch.Tensor | None,
+    scoring: _Scoring,
+    head_shape: tuple[int, ...],
 ) -> torch.Tensor:
-    """query `[H, L, Dk]`, keys `[S, Hkv, Dk]`, mask `[L, S]`; returns `[L, H, Dv]`."""
-    if alibi_slopes is not None:
-        mask = _with_alibi(mask[None], alibi_slopes[:, None, None], query.dtype)
-    k, v = keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
-    grouped = query.shape[0] != keys.shape[1]
-    attended = scaled_dot_product_attention(query[None], k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
-    return attended[0].transpose(0, 1)
+    """query `[…, R, Dk]`, keys `[…, S, Dk]`, mask `[…, R, S]`; `head_shape` fits what heads have to scores."""
+    if scoring.alibi_slopes is not None:
+        mask = _with_alibi(mask, scoring.alibi_slopes.view(head_shape), query.dtype)
+    if scoring.is_plain:
+        grouped = query.shape[1] != keys.shape[1]
+        return scaled_dot_product_attention(
+            query, keys, values, attn_mask=mask, scale=scoring.scale, enable_gqa=grouped
+        )
+    scores = (query @ keys.transpose(-1, -2)).float() * scoring.scale
+    if scoring.softcap is not None:
+        scores = torch.tanh(scores / scoring.softcap) * scoring.softcap
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    if scoring.sinks is not None:
+        sinks = scoring.sinks.float().view(head_shape).expand(*scores.shape[:-1], 1)
+        scores = torch.cat([scores, sinks], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : keys.shape[-2]]
+    return weights.to(values.dtype) @ values
 
 
 def _with_alibi(mask: torch.Tensor, slopes: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """An additive mask: slope × key index where a key is seen, -inf elsewhere. Shapes broadcast."""
     bias = slopes * torch.arange(mask.shape[-1], device=mask.device)
     return torch.where(mask, bias, float("-inf")).to(dtype)
-
-
-def _sees(keys: torch.Tensor, positions: torch.Tensor, window: int | None) -> torch.Tensor:
-    seen = keys <= positions
-    return seen if window is None else seen & (keys > positions - window)
-
-
-def _slots(item: ScheduledSequence, block_size: int) -> torch.Tensor:
-    """Slots of the positions `[0, item.stop)`."""
-    blocks = torch.tensor(item.sequence.block_table)
-    slots = blocks[:, None] * block_size + torch.arange(block_size)
-    return slots.flatten()[: item.stop]
-
-
-def _single_tokens(
-    batch: Batch, rows: list[int], slots: list[torch.Tensor], single: list[int], device: torch.device
-) -> _SingleTokens | None:
-    if not single:
-        return None
-    padded = torch.nn.utils.rnn.pad_sequence([slots[i] for i in single], batch_first=True)
-    positions = torch.tensor([batch.items[i].start for i in single])[:, None]
-    return _SingleTokens(
-        torch.tensor([rows[i] for i in single], device=device), padded.to(device), positions.to(device)
-    )

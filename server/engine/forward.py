@@ -7,9 +7,11 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
-from server.engine.attention import PagedAttention, StepLayout
+from server.engine.attention import PagedAttention
 from server.engine.batch import Batch
 from server.engine.kv_cache import KVCache
+from server.engine.own_attention import takes_positions
+from server.engine.step_layout import StepLayout
 
 
 class Forward(Protocol):
@@ -38,7 +40,7 @@ class StockForward:
         self._model = model
         self._cache = cache
         self._attention = attention
-        self._takes_positions = model.config.model_type != "bloom"  # ALiBi: BLOOM has no position ids
+        self._takes_positions = takes_positions(model)
 
     @property
     def device(self) -> torch.device:

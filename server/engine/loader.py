@@ -19,6 +19,7 @@ from server.engine.kv_cache import KVCache, LayerShape
 from server.engine.model_runner import ModelRunner
 from server.engine.native.forward import BLOCK_SIZE as NATIVE_BLOCK_SIZE
 from server.engine.native.forward import NativeForward
+from server.engine.refusals import require_servable
 from server.engine.scheduler import Scheduler
 from server.engine.self_check import StockAnswer, ask_stock_model, check_against_stock, tolerance_of
 
@@ -51,6 +52,7 @@ def build_engine(
 
     Raises ModelUnsupported, CacheTooSmall.
     """
+    require_servable(model, config)
     check = _SelfCheck(ask_stock_model(model), model.config.model_type, config)
     layers = _layer_shapes(model)
     num_blocks = _num_blocks(layers, model.dtype, config)
@@ -142,8 +144,15 @@ def _layer_shapes(model: PreTrainedModel) -> dict[int, LayerShape]:
         return query.new_zeros(query.shape[1], query.shape[0], value.shape[2])
 
     use_attention(model, record)
-    with torch.inference_mode():
-        model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
+    except ModelUnsupported:
+        raise
+    except Exception as error:
+        raise ModelUnsupported(
+            f"models of type {model.config.model_type} cannot be computed packed: {error}"
+        ) from error
     if not shapes:
         raise ModelUnsupported(f"models of type {model.config.model_type} take no attention from outside")
     return shapes

@@ -17,6 +17,8 @@ from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
 
 _LENGTHS = (3, 8, 19)
+_LONGEST_LOCAL = 64
+"""Windows up to this size are crossed by a prompt; of longer ones only what `reach_probe` reads is known."""
 _TOLERANCE = {torch.float32: 3e-4, torch.bfloat16: 0.1, torch.float16: 0.03}
 _INT8_TOLERANCE = 0.25
 """Largest spread of the differences, in spreads (standard deviations) of the stock model's logits; 1.4 is unrelated.
@@ -38,12 +40,23 @@ def ask_stock_model(model: PreTrainedModel) -> list[StockAnswer]:
     vocab_size = model.config.get_text_config().vocab_size
     generator = torch.Generator().manual_seed(0)
     answers = []
-    for length in _LENGTHS:
+    for length in _lengths(model):
         token_ids = torch.randint(0, vocab_size, (1, length), generator=generator)
-        with torch.inference_mode():
-            logits = model(input_ids=token_ids.to(model.device), use_cache=False).logits[0, -1]
+        try:
+            with torch.inference_mode():
+                logits = model(input_ids=token_ids.to(model.device), use_cache=False).logits[0, -1]
+        except Exception as error:
+            raise ModelUnsupported(f"models of type {model.config.model_type} do not compute text: {error}") from error
         answers.append(StockAnswer(token_ids[0].tolist(), logits.float().cpu()))
     return answers
+
+
+def _lengths(model: PreTrainedModel) -> list[int]:
+    """How long the prompts are: one goes beyond every local attention that is short enough."""
+    config = model.config.get_text_config()
+    sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    local = [size for size in sizes if size is not None and size <= _LONGEST_LOCAL]
+    return [*_LENGTHS, *([max(local) + max(_LENGTHS)] if local else [])]
 
 
 def tolerance_of(dtype: torch.dtype, *, is_int8: bool) -> float:
@@ -68,9 +81,12 @@ def check_against_stock(
     sequences = [_admitted(i, answer.token_ids, blocks) for i, answer in enumerate(answers)]
     first = [ScheduledSequence(sequence, 0, 2 + i) for i, sequence in enumerate(sequences)]
     rest = [ScheduledSequence(item.sequence, item.stop, item.sequence.num_tokens - item.stop) for item in first]
-    with torch.inference_mode():
-        runner.logits(Batch(tuple(first), ()), {})
-        logits = runner.logits(Batch(tuple(rest), ()), {}).float().cpu()
+    try:
+        with torch.inference_mode():
+            runner.logits(Batch(tuple(first), ()), {})
+            logits = runner.logits(Batch(tuple(rest), ()), {}).float().cpu()
+    except Exception as error:
+        raise ModelUnsupported(f"models of type {model_type} cannot be computed packed: {error}") from error
     for answer, packed in zip(answers, logits, strict=True):
         difference = float((packed - answer.logits).std() / answer.logits.std())
         if not difference <= tolerance:

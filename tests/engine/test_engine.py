@@ -8,10 +8,16 @@ import torch
 
 from adapters.weights import SoftPrompt
 from server.engine.engine import Engine
-from server.engine.errors import CacheTooSmall, EngineError, ModelUnsupported, PromptInvalid, PromptTooLong
+from server.engine.errors import (
+    CacheTooSmall,
+    EngineError,
+    PromptInvalid,
+    PromptTooLong,
+)
+from server.engine.forward import StockForward
 from server.engine.sampling_params import SamplingParams
 from tests.engine.build import engine_of, greedy, run_to_end, soft_prompt_in
-from tests.tiny import HIDDEN_SIZE, save_tiny_adapter, tiny_model
+from tests.tiny import HIDDEN_SIZE, Family, save_tiny_adapter, tiny_model
 
 
 @pytest.fixture
@@ -154,20 +160,17 @@ def test_the_ledger_adds_up(engine: Engine) -> None:
     assert (stats.num_finished, stats.num_failed, stats.num_aborted) == (5, 1, 1)
 
 
-def test_a_model_that_is_not_computed_exactly_is_refused() -> None:
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    torch.manual_seed(0)
-    model = Gemma2ForCausalLM(
-        Gemma2Config(
-            vocab_size=257,
-            hidden_size=HIDDEN_SIZE,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=16,
-        )
-    ).eval()
-    with pytest.raises(ModelUnsupported, match="softcap"):
-        engine_of(model)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
+def test_what_a_poisoned_request_leaves_in_the_cache_harms_nobody(family: Family) -> None:
+    """A soft prompt that is not a number stays in the prefix cache, in the first of all blocks."""
+    engine, clean = engine_of(tiny_model(family)), engine_of(tiny_model(family))
+    poison = SoftPrompt("poison", torch.full((20, HIDDEN_SIZE), torch.nan))
+    engine.add_request(0, [], None, poison)
+    run_to_end(engine)
+    forward = engine._runner._forward
+    assert isinstance(forward, StockForward)
+    assert forward._cache.values[1][0].isnan().all()
+    for some in (engine, clean):
+        for number, length in enumerate((3, 40, 18), start=1):
+            some.add_request(number, list(range(length)), greedy(24))
+    assert run_to_end(engine) == run_to_end(clean)
