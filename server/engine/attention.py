@@ -71,20 +71,24 @@ class PagedAttention:
         assert layout is not None, "attention outside a step"
         scoring = _Scoring(scale, softcap, sinks, alibi_slopes)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[layout.new_slots] = key.transpose(0, 1)
-        values[layout.new_slots] = value.transpose(0, 1)
+        keys.index_copy_(0, layout.new_slots, key.transpose(0, 1))
+        values.index_copy_(0, layout.new_slots, value.transpose(0, 1))
         output = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
-        if layout.single is not None:
-            slots = layout.single.slots
+        if (single := layout.single) is not None:
             mask = layout.single_mask(reach)
-            output[layout.single.rows] = _attend_single(
-                query[:, layout.single.rows], keys[slots], values[slots], mask, scoring
-            )
+            k, v = _gathered(keys, single.slots), _gathered(values, single.slots)
+            output[single.rows] = _attend_single(query[:, single.rows], k, v, mask, scoring)
         for index, chunk in enumerate(layout.chunks):
             rows = slice(chunk.first_row, chunk.last_row)
             mask = layout.chunk_mask(index, reach)
-            output[rows] = _attend_chunk(query[:, rows], keys[chunk.slots], values[chunk.slots], mask, scoring)
+            k, v = _gathered(keys, chunk.slots), _gathered(values, chunk.slots)
+            output[rows] = _attend_chunk(query[:, rows], k, v, mask, scoring)
         return output
+
+
+def _gathered(rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """`rows[slots]`, several times as fast on the CPU."""
+    return rows.index_select(0, slots.flatten()).view(*slots.shape, *rows.shape[1:])
 
 
 def _attend_single(
