@@ -5,10 +5,17 @@ import errno
 import pytest
 
 from adapters.errors import AdapterDamaged, AdapterError, AdapterInvalid, AdapterTooLarge, ChatFormatError, StoreFailure
-from server.engine.errors import CacheTooSmall, EngineDead, EngineError, ModelUnsupported, SequenceFailed
+from server.engine.errors import (
+    CacheTooSmall,
+    EngineDead,
+    EngineError,
+    ModelUnsupported,
+    NativeUnavailable,
+    SequenceFailed,
+)
 from server.errors import RequestRefused, error_body, wording_of
 
-AT_START_ONLY = {CacheTooSmall, ModelUnsupported}
+AT_START_ONLY = {NativeUnavailable, CacheTooSmall, ModelUnsupported}
 
 
 def kinds_below(kind: type[Exception]) -> set[type[Exception]]:
