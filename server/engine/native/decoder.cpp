@@ -168,11 +168,11 @@ void pack(Linear& linear, int outputs, int inputs, bool is_int8, RowOf row_of) {
 
 // Rows of inputs to a product: bfloat16, or int8 codes with a scale and a sum for each group of 64.
 struct Activations {
-  int stride = 0;  // elements from row to row
-  const bf16* values = nullptr;
-  const int8_t* codes = nullptr;
-  const float* scales = nullptr;  // [rows][stride / 64]
-  const int32_t* sums = nullptr;  // [rows][stride / 64]
+  int stride;  // elements from row to row
+  const bf16* values;
+  const int8_t* codes;
+  const float* scales;  // [rows][stride / 64]
+  const int32_t* sums;  // [rows][stride / 64]
 };
 
 // out[R][32] = a[R][inputs] times a tile.
@@ -239,9 +239,11 @@ void product(const Linear& linear, const Activations& a, int row, int tile, floa
     const int groups = linear.padded_inputs / kGroup;
     product_int8<R>(a.codes + size_t(row) * a.stride, a.scales + size_t(row) * groups, a.sums + size_t(row) * groups,
                     linear.padded_inputs, linear.codes + size_t(tile) * kTile * linear.padded_inputs, out);
-    const float* scales = linear.scales.data() + tile * kTile;
-    for (int r = 0; r < R; ++r)
-      for (int i = 0; i < kTile; ++i) out[r * kTile + i] *= scales[i];
+    for (int half = 0; half < kTile; half += 16) {
+      const __m512 scale = _mm512_loadu_ps(linear.scales.data() + tile * kTile + half);
+      for (int r = 0; r < R; ++r)
+        _mm512_store_ps(out + r * kTile + half, _mm512_mul_ps(_mm512_load_ps(out + r * kTile + half), scale));
+    }
   } else {
     product_bf16<R>(a.values + size_t(row) * a.stride, a.stride,
                     linear.weights + size_t(tile) * kTile * linear.padded_inputs, linear.padded_inputs / 2, out);
@@ -338,45 +340,47 @@ void norm_row(const float* x, const float* weight, int size, float eps, bf16* ou
 // int8 codes of one row, in groups of 64 with a scale each: one large activation spoils its own group only.
 void quantize_row(const bf16* x, int size, int padded, int8_t* codes, float* scales, int32_t* sums) {
   for (int g = 0; g * kGroup < padded; ++g) {
-    float values[kGroup] = {}, largest = 0;
-    const int count = std::min(kGroup, size - g * kGroup);
-    for (int i = 0; i < count; ++i) {
-      values[i] = to_float(x[g * kGroup + i]);
-      largest = std::max(largest, std::fabs(values[i]));
+    __m512 values[4];
+    __m512 largest = _mm512_setzero_ps(), poison = _mm512_setzero_ps();
+    for (int i = 0; i < 4; ++i) {
+      const int count = std::clamp(size - g * kGroup - i * 16, 0, 16);
+      const __m256i raw = _mm256_maskz_loadu_epi16(__mmask16((1u << count) - 1), x + g * kGroup + i * 16);
+      values[i] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
+      largest = _mm512_max_ps(largest, _mm512_abs_ps(values[i]));
+      poison = _mm512_fmadd_ps(values[i], _mm512_setzero_ps(), poison);
+    }
+    const float top = _mm512_reduce_max_ps(largest);
+    const __m512 inverse = _mm512_set1_ps(top > 0 ? 127.f / top : 0.f);
+    __m512i sum = _mm512_setzero_si512();
+    for (int i = 0; i < 4; ++i) {
+      const __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(values[i], inverse));
+      sum = _mm512_add_epi32(sum, code);
+      _mm_storeu_si128((__m128i*)(codes + g * kGroup + i * 16), _mm512_cvtsepi32_epi8(code));
     }
     // A row that is not a number has to stay so: its scale carries it.
-    const float scale = largest / 127.f, inverse = scale > 0 ? 1.f / scale : 0.f;
-    float poison = 0;
-    int32_t sum = 0;
-    for (int i = 0; i < kGroup; ++i) {
-      poison += values[i] * 0.f;
-      const int code = int(std::nearbyint(std::min(127.f, std::max(-127.f, values[i] * inverse))));
-      codes[g * kGroup + i] = int8_t(code);
-      sum += code;
-    }
-    scales[g] = scale + poison;
-    sums[g] = sum;
+    scales[g] = top / 127.f + _mm512_reduce_add_ps(poison);
+    sums[g] = _mm512_reduce_add_epi32(sum);
   }
 }
 
 int row_grain(int rows, const Walk& walk) { return std::max(1, rows / (walk.threads() * 2)); }
 
-// The rows as `linear` reads them: as they are, or quantised.
-Activations prepare(Walk& walk, Model& m, const Linear& linear, const bf16* values, int stride, int rows) {
-  Activations a;
-  a.stride = stride;
-  a.values = values;
-  if (!linear.is_int8) return a;
-  const int padded = linear.padded_inputs, groups = padded / kGroup;
-  walk.each(rows, row_grain(rows, walk), [&](int r) {
-    quantize_row(values + size_t(r) * stride, linear.inputs, padded, m.codes.data() + size_t(r) * padded,
-                 m.code_scales.data() + size_t(r) * groups, m.code_sums.data() + size_t(r) * groups);
-  });
-  a.stride = padded;
-  a.codes = m.codes.data();
-  a.scales = m.code_scales.data();
-  a.sums = m.code_sums.data();
-  return a;
+// Where `linear` reads its input rows: `values` as they are, or what `quantize` makes of each of them.
+Activations inputs_of(Model& m, const Linear& linear, const bf16* values) {
+  const int stride = linear.is_int8 ? linear.padded_inputs : linear.inputs;
+  return {stride, values, m.codes.data(), m.code_scales.data(), m.code_sums.data()};
+}
+
+// To be called for each row before `linear` is multiplied with them.
+void quantize(Model& m, const Linear& linear, const bf16* values, int row) {
+  if (!linear.is_int8) return;
+  const size_t padded = linear.padded_inputs, groups = padded / kGroup;
+  quantize_row(values + size_t(row) * linear.inputs, linear.inputs, int(padded), m.codes.data() + row * padded,
+               m.code_scales.data() + row * groups, m.code_sums.data() + row * groups);
+}
+
+void quantize_rows(Walk& walk, Model& m, const Linear& linear, const bf16* values, int rows) {
+  if (linear.is_int8) walk.each(rows, row_grain(rows, walk), [&](int row) { quantize(m, linear, values, row); });
 }
 
 // Turns one head by its position; `norm` first scales it to unit root mean square where the family has that.
@@ -577,17 +581,21 @@ std::vector<Task> attention_tasks(const Shape& s, const std::vector<Item>& items
   return tasks;
 }
 
-void norm_rows(Walk& walk, const Shape& s, int rows, const float* hidden, const std::vector<float>& weight, bf16* out) {
+// Normed rows as the inputs of `linear`.
+Activations norm_rows(Walk& walk, Model& m, const Linear& linear, int rows, const float* hidden,
+                      const std::vector<float>& weight) {
+  const Shape& s = m.shape;
   walk.each(rows, row_grain(rows, walk), [&](int r) {
-    norm_row(hidden + size_t(r) * s.hidden, weight.data(), s.hidden, s.eps, out + size_t(r) * s.hidden);
+    norm_row(hidden + size_t(r) * s.hidden, weight.data(), s.hidden, s.eps, m.normed.data() + size_t(r) * s.hidden);
+    quantize(m, linear, m.normed.data(), r);
   });
+  return inputs_of(m, linear, m.normed.data());
 }
 
 void run_layer(Walk& walk, Model& m, Layer& layer, const Plan& plan, int tokens, float* hidden) {
   const Shape& s = m.shape;
   const int width = (s.heads + 2 * s.kv_heads) * s.head_dim;
-  norm_rows(walk, s, tokens, hidden, layer.input_norm, m.normed.data());
-  multiply(walk, layer.qkv, prepare(walk, m, layer.qkv, m.normed.data(), s.hidden, tokens), tokens,
+  multiply(walk, layer.qkv, norm_rows(walk, m, layer.qkv, tokens, hidden, layer.input_norm), tokens,
            [&](int row, int tile, const float* out) {
              const int first = tile * kTile, count = std::min(kTile, width - first);
              float* to = m.projected.data() + size_t(row) * width + first;
@@ -608,17 +616,17 @@ void run_layer(Walk& walk, Model& m, Layer& layer, const Plan& plan, int tokens,
     float* to = hidden + size_t(row) * s.hidden + first;
     for (int i = 0; i < count; ++i) to[i] += out[i];
   };
-  multiply(walk, layer.output, prepare(walk, m, layer.output, m.attended.data(), s.heads * s.head_dim, tokens), tokens,
-           add);
-  norm_rows(walk, s, tokens, hidden, layer.mlp_norm, m.normed.data());
-  multiply(walk, layer.gate_up, prepare(walk, m, layer.gate_up, m.normed.data(), s.hidden, tokens), tokens,
+  quantize_rows(walk, m, layer.output, m.attended.data(), tokens);
+  multiply(walk, layer.output, inputs_of(m, layer.output, m.attended.data()), tokens, add);
+  multiply(walk, layer.gate_up, norm_rows(walk, m, layer.gate_up, tokens, hidden, layer.mlp_norm), tokens,
            [&](int row, int tile, const float* out) {  // 16 gates, then their 16 ups
              const __m512 gate = _mm512_load_ps(out), up = _mm512_load_ps(out + 16), one = _mm512_set1_ps(1.f);
              const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate));
              store_bf16(m.inner.data() + size_t(row) * s.inner + tile * 16,
                         _mm512_div_ps(_mm512_mul_ps(gate, up), _mm512_add_ps(one, e)));
            });
-  multiply(walk, layer.down, prepare(walk, m, layer.down, m.inner.data(), s.inner, tokens), tokens, add);
+  quantize_rows(walk, m, layer.down, m.inner.data(), tokens);
+  multiply(walk, layer.down, inputs_of(m, layer.down, m.inner.data()), tokens, add);
 }
 
 template <class T>
@@ -725,9 +733,10 @@ void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const in
     walk.each(num_logits, 1, [&](int r) {
       norm_row(hidden + size_t(logit_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
                m->normed.data() + size_t(r) * s.hidden);
+      quantize(*m, m->head, m->normed.data(), r);
     });
     if (num_logits)
-      multiply(walk, m->head, prepare(walk, *m, m->head, m->normed.data(), s.hidden, num_logits), num_logits,
+      multiply(walk, m->head, inputs_of(*m, m->head, m->normed.data()), num_logits,
                [&](int row, int tile, const float* out) {
                  const int first = tile * kTile, count = std::min(kTile, s.vocab - first);
                  std::memcpy(logits + size_t(row) * s.vocab + first, out, sizeof(float) * count);
