@@ -6,7 +6,7 @@ machine and context: the size follows the measured times.
 """
 
 MOST_STRETCH = 2.5
-NO_STALL_SECONDS = 0.05
+NO_STALL_SECONDS = 0.02
 """A step as short as this stalls nobody, whatever a decoding step takes."""
 FIRST_TOKENS = 64
 LEAST_TOKENS = 32
