@@ -71,7 +71,21 @@ def serve(
             "quarter of the free memory if less), half of the free memory on CUDA."
         ),
     ] = None,
+    adapter_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory of adapters' embeddings, as 512MiB or 2GiB; beyond it, those used last are kept. "
+            "Default: 1GiB."
+        ),
+    ] = None,
     max_num_seqs: Annotated[str | None, typer.Option(help="Most requests computed in one batch. Default: 64.")] = None,
+    max_num_waiting: Annotated[
+        str | None,
+        typer.Option(
+            help="Most requests that wait for a place in the batch; beyond them, a request is answered with 503. "
+            "Default: 1024."
+        ),
+    ] = None,
     max_num_batched_tokens: Annotated[
         str | None,
         typer.Option(help="Most tokens computed in one step; longer prompts are cut into chunks. Default: 512."),

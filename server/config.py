@@ -88,7 +88,19 @@ class Settings(BaseSettings):
         description="Memory of the KV cache, as 512MiB or 2GiB. "
         "Default: on the CPU 1GiB, or a quarter of the free memory if that is less; on CUDA half of the free memory.",
     )
+    adapter_memory: Annotated[int, BeforeValidator(parse_size)] = Field(
+        default=1 << 30,
+        ge=0,
+        le=1 << 44,
+        description="Memory of adapters' embeddings, as 512MiB or 2GiB; beyond it, those used last are kept.",
+    )
     max_num_seqs: int = Field(default=64, ge=1, le=4096, description="Most requests computed in one batch.")
+    max_num_waiting: int = Field(
+        default=1024,
+        ge=1,
+        le=1 << 20,
+        description="Most requests that wait for a place in the batch; beyond them, a request is answered with 503.",
+    )
     max_num_batched_tokens: int = Field(
         default=512,
         ge=1,

@@ -40,7 +40,7 @@ def build_services(settings: Settings) -> Services:
     base = open_base_model(settings.base, home=home_directory())
     if not isinstance(base.tokenizer, PreTrainedTokenizerFast):
         raise BaseModelError(f"--base {settings.base}: its tokenizer has no fast form (tokenizer.json)")
-    registry = AdapterRegistry(AdapterStore(settings.store), base.identity)
+    registry = AdapterRegistry(AdapterStore(settings.store), base.identity, budget_bytes=settings.adapter_memory)
     device = choose_device(settings.device)
     config: PretrainedConfig = AutoConfig.from_pretrained(base.path)
     engine = load_engine(
@@ -51,6 +51,7 @@ def build_services(settings: Settings) -> Services:
         config=EngineConfig(
             max_model_len=choose_max_model_len(settings.max_model_len, config),
             max_num_seqs=settings.max_num_seqs,
+            max_num_waiting=settings.max_num_waiting,
             max_num_batched_tokens=settings.max_num_batched_tokens,
             kv_cache_bytes=settings.kv_cache_memory or default_kv_cache_bytes(device),
             is_int8=settings.quantization == "int8",

@@ -35,6 +35,15 @@ def test_each_mistake_is_a_line_with_flag_and_limit(monkeypatch: pytest.MonkeyPa
     assert any("HOTPROMPT_MAX_NUM_SEQS" in line for line in lines)
 
 
+def test_memory_and_queue_have_defaults_and_limits() -> None:
+    settings = load_settings()
+    assert (settings.adapter_memory, settings.max_num_waiting) == (1 << 30, 1024)
+    settings = load_settings(adapter_memory="64MiB", max_num_waiting="3")
+    assert (settings.adapter_memory, settings.max_num_waiting) == (64 << 20, 3)
+    with pytest.raises(SettingsError, match=r"--adapter-memory .*\n--max-num-waiting 0: "):
+        load_settings(adapter_memory="-1", max_num_waiting="0")
+
+
 def test_settings_that_exclude_each_other() -> None:
     with pytest.raises(SettingsError, match="--max-num-batched-tokens"):
         load_settings(max_num_seqs="64", max_num_batched_tokens="32")
