@@ -9,7 +9,7 @@ MOST_STRETCH = 2.5
 NO_STALL_SECONDS = 0.02
 """A step as short as this stalls nobody, whatever a decoding step takes."""
 FIRST_TOKENS = 64
-LEAST_TOKENS = 32
+LEAST_TOKENS = 16
 """A prompt of thousands of tokens must come to its end, even if it takes a little more time than it should."""
 MEASURE_EVERY = 32
 """After so many steps with prompts, one goes without: what decoding alone takes changes with the sequences."""
