@@ -5,7 +5,7 @@ which a step takes at most `MOST_STRETCH` times as long as one that only decodes
 machine and context: the size follows the measured times.
 """
 
-MOST_STRETCH = 2.5
+MOST_STRETCH = 2.0
 NO_STALL_SECONDS = 0.02
 """A step as short as this stalls nobody, whatever a decoding step takes."""
 FIRST_TOKENS = 64
