@@ -30,6 +30,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest admission first
         self._pacer = PrefillPacer()
+        self._num_prompts = 0  # at the last `schedule`: running ones, and waiting ones that have a place
         self.num_preemptions = 0
         self.num_virtual_tokens_computed = 0
 
@@ -65,13 +66,21 @@ class Scheduler:
         """The next step. It is never empty while there is work."""
         decodes = self._schedule_decodes()
         budget = self._config.max_num_batched_tokens - len(decodes)
-        prefills, copies = self._schedule_prefills(min(budget, self._pacer.num_tokens) if decodes else budget)
+        prompts = self._prompts()
+        self._num_prompts = len(prompts)
+        pace = self._pacer.num_tokens(len(prompts)) if decodes else budget
+        prefills, copies = self._schedule_prefills(prompts, min(budget, pace))
         return Batch((*decodes, *prefills), tuple(copies))
 
     def observe(self, batch: Batch, *, seconds: float) -> None:
         """Learn how long a step took, to size the chunks of prompts."""
         num_decodes = sum(1 for item in batch.items if item.sequence.is_decoding)
-        self._pacer.observe(seconds, num_decodes=num_decodes, num_prompt_tokens=batch.num_tokens - num_decodes)
+        self._pacer.observe(
+            seconds,
+            num_decodes=num_decodes,
+            num_prompts=self._num_prompts,
+            num_prompt_tokens=batch.num_tokens - num_decodes,
+        )
 
     def postprocess(self, batch: Batch, result: StepResult) -> list[Sequence]:
         """Enter what a step did: KV committed, tokens appended, ended sequences removed.
@@ -117,7 +126,15 @@ class Scheduler:
                 items.append(ScheduledSequence(sequence, sequence.num_computed_tokens, 1))
         return items
 
-    def _schedule_prefills(self, budget: int) -> tuple[list[ScheduledSequence], list[BlockCopy]]:
+    def _prompts(self) -> list[Sequence]:
+        """Sequences with prompt tokens to compute, oldest first: running ones, and waiting ones that have a place."""
+        num_places = self._config.max_num_seqs - len(self._running)
+        prompts = [sequence for sequence in self._running if not sequence.is_decoding]
+        return [*prompts, *islice(self._waiting, num_places)]
+
+    def _schedule_prefills(
+        self, prompts: list[Sequence], budget: int
+    ) -> tuple[list[ScheduledSequence], list[BlockCopy]]:
         """Chunks of prompts within a budget of tokens, and the copies that newly admitted ones need.
 
         Where one finds no room in the cache, none is admitted after it: the room that comes free is its own.
@@ -125,7 +142,7 @@ class Scheduler:
         num_tokens: dict[Sequence, int] = {}
         copies: list[BlockCopy] = []
         is_full = False
-        for sequence, share in self._prefill_shares(budget):
+        for sequence, share in _prefill_shares(prompts, budget):
             if sequence.status is SequenceStatus.WAITING and budget > 0 and not is_full:
                 admitted = self._admit(sequence)
                 copies += admitted or []
@@ -137,17 +154,6 @@ class Scheduler:
                     num_tokens[sequence] = before + chunk
                     budget -= chunk
         return [ScheduledSequence(s, s.num_computed_tokens, n) for s, n in num_tokens.items()], copies
-
-    def _prefill_shares(self, budget: int) -> list[tuple[Sequence, int]]:
-        """Who may take how many tokens, in turn: the oldest half, the others all, and the oldest what they leave."""
-        num_places = self._config.max_num_seqs - len(self._running)
-        prompts = [sequence for sequence in self._running if not sequence.is_decoding]
-        prompts += islice(self._waiting, num_places)
-        if not prompts:
-            return []
-        oldest, *others = prompts
-        others.sort(key=lambda sequence: (sequence.num_preemptions == 0, sequence.num_uncomputed_tokens))
-        return [(oldest, -(-budget // 2)), *((other, budget) for other in others), (oldest, budget)]
 
     def _admit(self, sequence: Sequence) -> list[BlockCopy] | None:
         """Move a waiting sequence into the batch; None when there is no room for it in the cache."""
@@ -191,3 +197,12 @@ class Scheduler:
                 sequence.finish_reason = FinishReason.LENGTH
         if sequence.finish_reason is not None:
             self.remove(sequence)
+
+
+def _prefill_shares(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:
+    """Who may take how many tokens, in turn: the oldest half, the others all, and the oldest what they leave."""
+    if not prompts:
+        return []
+    oldest, *others = prompts
+    others.sort(key=lambda sequence: (sequence.num_preemptions == 0, sequence.num_uncomputed_tokens))
+    return [(oldest, -(-budget // 2)), *((other, budget) for other in others), (oldest, budget)]
