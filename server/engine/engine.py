@@ -1,7 +1,7 @@
 """The synchronous engine: requests in, a step at a time, tokens out. Knows no threads, no text, no adapter names."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
@@ -42,6 +42,7 @@ class Engine:
         *,
         fingerprint: str,
         vocab_size: int,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.config = config
         self._runner = runner
@@ -49,6 +50,7 @@ class Engine:
         self._block_manager = block_manager
         self._fingerprint = fingerprint
         self._vocab_size = vocab_size
+        self._clock = clock
         self._sequences: dict[int, Sequence] = {}
         self._soft_prompts: dict[int, SoftPrompt] = {}
         self._num_accepted = self._num_finished = self._num_failed = self._num_aborted = 0
@@ -122,10 +124,10 @@ class Engine:
     def step(self) -> list[SequenceOutput]:
         """Compute one batch. Returns what changed; a sequence that fails is reported, its neighbours go on."""
         batch = self._scheduler.schedule()
-        started = time.perf_counter()
+        started = self._clock()
         result = run_isolated(self._run, batch)
         if not result.failures:  # to find out who is to blame takes several tries
-            self._scheduler.observe(batch, seconds=time.perf_counter() - started)
+            self._scheduler.observe(batch, seconds=self._clock() - started)
         changed = self._scheduler.postprocess(batch, result)
         return self._outputs(changed, result)
 

@@ -1,6 +1,8 @@
 """Builds an engine from a model directory: weights, forward pass, self-check. Knows no requests."""
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +48,16 @@ def load_engine(
 
 
 def build_engine(
-    model: PreTrainedModel, *, fingerprint: str, config: EngineConfig, native_cache: Path | None = None
+    model: PreTrainedModel,
+    *,
+    fingerprint: str,
+    config: EngineConfig,
+    native_cache: Path | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Engine:
     """The engine around a loaded model, which belongs to it from now on. Without `native_cache` nothing is compiled.
+
+    `clock`, in seconds, sizes the chunks of prompts by what steps take; one that stands still makes them repeatable.
 
     Raises ModelUnsupported, CacheTooSmall.
     """
@@ -65,6 +74,7 @@ def build_engine(
         config,
         fingerprint=fingerprint,
         vocab_size=model.config.get_text_config().vocab_size,
+        clock=clock,
     )
 
 

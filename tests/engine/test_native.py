@@ -31,7 +31,7 @@ from server.engine.native.library import load_library
 from server.engine.native.weights import decoder_shape
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
-from tests.engine.build import run_to_end
+from tests.engine.build import run_to_end, standing_still
 from tests.tiny import tiny_model
 
 COMMON: dict[str, Any] = {
@@ -96,7 +96,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _engine(model: PreTrainedModel, cache: Path | None, **settings: Any) -> Engine:
     config = {"max_model_len": 1000, "kv_cache_bytes": 64 << 20, **settings}
-    return build_engine(model, fingerprint="tiny", config=EngineConfig(**config), native_cache=cache)
+    return build_engine(
+        model, fingerprint="tiny", config=EngineConfig(**config), native_cache=cache, clock=standing_still
+    )
 
 
 def _prompts() -> list[list[int]]:
