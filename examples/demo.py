@@ -34,7 +34,7 @@ from examples.movie_reviews import Review, fetch_reviews, split, write_rows
 
 NAME = "movie-sentiment"
 HELD_OUT = 300
-NEIGHBOUR_TOKENS = 200
+NEIGHBOUR_TOKENS = 800
 CONCURRENCY = 16
 CONFIG = Path(__file__).with_name("movie_sentiment.yaml")
 
