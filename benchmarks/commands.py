@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-FAILED, WRONG_USAGE = 1, 2
+from client.terminal import FAILED, WRONG_USAGE, end
 
 bench_app = typer.Typer(help="Measure hotprompt, and compare it with its peers.", no_args_is_help=True)
 
@@ -71,15 +71,15 @@ def bench_serve(
         options = read_options(flags, known=names, default_base=EMBEDDED_BASE_NAME, now=datetime.now(UTC))
         results = run(options, say=lambda line: typer.echo(line, err=True))
     except WrongUsage as error:
-        _end(WRONG_USAGE, *error.problems)
+        end(WRONG_USAGE, *error.problems)
     except Interrupted:
-        _end(FAILED, f"interrupted; runs that had ended are in {options.out}")
+        end(FAILED, f"interrupted; runs that had ended are in {options.out}")
     except (BaseModelError, OSError) as error:
-        _end(FAILED, str(error))
+        end(FAILED, str(error))
     typer.echo(f"results are in {options.out}")
     void = sum(record.is_void for record in results.records)
     if void:
-        _end(FAILED, f"{void} of {len(results.records)} runs are void: results.md says why")
+        end(FAILED, f"{void} of {len(results.records)} runs are void: results.md says why")
 
 
 @bench_app.command("quality")
@@ -96,13 +96,7 @@ def bench_quality(
     try:
         results = measure_quality(base or EMBEDDED_BASE_NAME, home=home_directory(), say=typer.echo)
     except (BaseModelError, NativeUnavailable) as error:
-        _end(FAILED, str(error))
+        end(FAILED, str(error))
     exact, *others = results
     for other in others:
         typer.echo(f"{other.label} against {exact.label}: {other.perplexity / exact.perplexity - 1:+.2%}")
-
-
-def _end(code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        typer.echo(f"hotprompt: {line}", err=True)
-    raise typer.Exit(code)

@@ -1,15 +1,14 @@
 """How long running streams wait for their next token while a long prompt arrives beside them."""
 
-import asyncio
-import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from benchmarks.beside import BesideStreams, Window
 from benchmarks.load import send
-from benchmarks.samples import Sample, sample_of_gaps
+from benchmarks.samples import Sample
 from benchmarks.session import Session
-from benchmarks.streams import running_streams
 
-ALONE, BESIDE = "streams alone", "streams beside a long prompt"
+BESIDE = "streams beside a long prompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +24,11 @@ class Intruder:
     prompts: int = 3
 
     async def __call__(self, session: Session) -> list[Sample]:
-        beside: list[float] = []
-        alone: list[float] = []
-        base = session.base_model
-        async with running_streams(
-            session.client,
-            session.target,
-            lambda each: session.ask(base, "stream", each, tokens=self.stream_tokens),
-            number=self.streams,
-        ) as streams:
-            for each in range(self.prompts):
-                ask = session.ask(base, "intruder", each, tokens=1, prompt_tokens=self.prompt_tokens)
-                answer = await send(session.client, session.target, ask)
-                await streams.wait_beyond(answer.ended)
-                beside += streams.gaps_between(answer.started, answer.ended)
-                started = time.perf_counter()
-                await asyncio.sleep(answer.seconds)
-                ended = time.perf_counter()
-                await streams.wait_beyond(ended)
-                alone += streams.gaps_between(started, ended)
-        failures = tuple(streams.failures)
-        return [
-            sample_of_gaps(ALONE, self.streams, alone, failures=failures),
-            sample_of_gaps(BESIDE, self.streams, beside, failures=failures),
-        ]
+        beside = BesideStreams(BESIDE, self.streams, self.stream_tokens)
+        return await beside.measure(session, self._prompts(session))
+
+    async def _prompts(self, session: Session) -> AsyncGenerator[Window]:
+        for each in range(self.prompts):
+            ask = session.ask(session.base_model, "intruder", each, tokens=1, prompt_tokens=self.prompt_tokens)
+            answer = await send(session.client, session.target, ask)
+            yield Window(answer.started, answer.ended)

@@ -1,20 +1,20 @@
 """How soon a new adapter answers, and what registering many of them costs the streams that run."""
 
-import asyncio
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import httpx
 
 from adapters.files import AdapterFiles
+from benchmarks.beside import BesideStreams, Window
 from benchmarks.errors import RequestFailed
 from benchmarks.load import Answer, send
 from benchmarks.percentiles import percentiles
-from benchmarks.samples import Sample, sample_of_answers, sample_of_gaps
+from benchmarks.samples import Sample, sample_of_answers
 from benchmarks.session import Session
-from benchmarks.streams import running_streams
 
-BASE, REGISTERED, ALONE, BESIDE = "base", "registered and asked", "streams alone", "streams during registrations"
+BASE, REGISTERED, BESIDE = "base", "registered and asked", "streams during registrations"
 _CREATED = 201
 _TOKENS = 8
 
@@ -32,7 +32,9 @@ class Registering:
     stream_tokens: int = 512
 
     async def __call__(self, session: Session) -> list[Sample]:
-        return [*await self._first_answers(session), *await self._beside_streams(session)]
+        first_answers = await self._first_answers(session)
+        beside = BesideStreams(BESIDE, self.streams, self.stream_tokens)
+        return [*first_answers, *await beside.measure(session, self._batches(session))]
 
     async def _first_answers(self, session: Session) -> list[Sample]:
         base: list[Answer] = []
@@ -56,35 +58,15 @@ class Registering:
         raw = {**sample.raw, "post_to_first_token_ms": to_first_token}
         return [sample_of_answers(BASE, 1, base), Sample(arm=REGISTERED, clients=1, values=values, raw=raw)]
 
-    async def _beside_streams(self, session: Session) -> list[Sample]:
-        beside: list[float] = []
-        alone: list[float] = []
-        async with running_streams(
-            session.client,
-            session.target,
-            lambda each: session.ask(session.base_model, "stream", each, tokens=self.stream_tokens),
-            number=self.streams,
-        ) as streams:
-            for batch in range(0, self.registrations, self.batch):
-                numbers = range(batch, min(batch + self.batch, self.registrations))
-                many = {f"many-{session.round}-{each}": _seed(session, 100_000 + each) for each in numbers}
-                files = {name: session.maker.make(seed) for name, seed in many.items()}
-                started = time.perf_counter()
-                for name in files:
-                    await _register(session, name, files[name])
-                registered = time.perf_counter()
-                await streams.wait_beyond(registered)
-                beside += streams.gaps_between(started, registered)
-                quiet = time.perf_counter()
-                await asyncio.sleep(registered - started)
-                ended = time.perf_counter()
-                await streams.wait_beyond(ended)
-                alone += streams.gaps_between(quiet, ended)
-        failures = tuple(streams.failures)
-        return [
-            sample_of_gaps(ALONE, self.streams, alone, failures=failures),
-            sample_of_gaps(BESIDE, self.streams, beside, failures=failures),
-        ]
+    async def _batches(self, session: Session) -> AsyncGenerator[Window]:
+        for batch in range(0, self.registrations, self.batch):
+            numbers = range(batch, min(batch + self.batch, self.registrations))
+            many = {f"many-{session.round}-{each}": _seed(session, 100_000 + each) for each in numbers}
+            files = {name: session.maker.make(seed) for name, seed in many.items()}
+            started = time.perf_counter()
+            for name in files:
+                await _register(session, name, files[name])
+            yield Window(started, time.perf_counter())
 
 
 def _seed(session: Session, number: int) -> int:

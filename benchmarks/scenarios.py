@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import first_token, intruder, registering, servers, starting, turns
+from benchmarks.beside import ALONE
 from benchmarks.figures import Cell, Figure, Target
 from benchmarks.measure import Measure
 from benchmarks.mixed_load import MixedLoad, arm_of
@@ -24,15 +25,23 @@ class Scenario:
     figures: tuple[Figure, ...]
 
 
+def _ratio(name: str, of: Cell, against: Cell, target: Target | None) -> Figure:
+    return Figure(name=name, of=of, against=against, by="ratio", unit="×", target=target)
+
+
+def _between_arms(name: str, server: Server, arms: tuple[str, str], clients: int, metric: str, most: float) -> Figure:
+    """The first arm's metric against the second's, on one server, which has to stay below a limit."""
+    of, against = (Cell(server.label, arm, clients, metric) for arm in arms)
+    return _ratio(name, of, against, Target("≤", most))
+
+
 def _against_peer(peer: Server, *, target: float, targeted: Sequence[int]) -> tuple[Figure, ...]:
     return tuple(
-        Figure(
-            name=f"tokens/s, base model, {_clients(clients)}, against {peer.label}",
-            of=Cell(servers.HOTPROMPT.label, arm_of(0), clients, _SPEED),
-            against=Cell(peer.label, arm_of(0), clients, _SPEED),
-            by="ratio",
-            unit="×",
-            target=Target("≥", target) if clients in targeted else None,
+        _ratio(
+            f"tokens/s, base model, {_clients(clients)}, against {peer.label}",
+            Cell(servers.HOTPROMPT.label, arm_of(0), clients, _SPEED),
+            Cell(peer.label, arm_of(0), clients, _SPEED),
+            Target("≥", target) if clients in targeted else None,
         )
         for clients in _COMPARED_CLIENTS
     )
@@ -40,13 +49,11 @@ def _against_peer(peer: Server, *, target: float, targeted: Sequence[int]) -> tu
 
 def _against_own_base(server: Server, mix: int, *, target: float | None = None) -> tuple[Figure, ...]:
     return tuple(
-        Figure(
-            name=f"tokens/s, {arm_of(mix)} mixed, {_clients(clients)}, against own base",
-            of=Cell(server.label, arm_of(mix), clients, _SPEED),
-            against=Cell(server.label, arm_of(0), clients, _SPEED),
-            by="ratio",
-            unit="×",
-            target=Target("≥", target) if target is not None and clients == 16 else None,
+        _ratio(
+            f"tokens/s, {arm_of(mix)} mixed, {_clients(clients)}, against own base",
+            Cell(server.label, arm_of(mix), clients, _SPEED),
+            Cell(server.label, arm_of(0), clients, _SPEED),
+            Target("≥", target) if target is not None and clients == 16 else None,
         )
         for clients in _COMPARED_CLIENTS
     )
@@ -80,13 +87,11 @@ SCENARIOS = (
         servers=(servers.HOTPROMPT_8, servers.VLLM_LORA),
         measure=MixedLoad(mixes=(0, 8)),
         figures=(
-            Figure(
-                name=f"tokens/s, 8 adapters mixed, 8 clients, against {servers.VLLM_LORA.label} with 8 LoRA adapters",
-                of=Cell(servers.HOTPROMPT_8.label, arm_of(8), 8, _SPEED),
-                against=Cell(servers.VLLM_LORA.label, arm_of(8), 8, _SPEED),
-                by="ratio",
-                unit="×",
-                target=Target("≥", 3.5),
+            _ratio(
+                f"tokens/s, 8 adapters mixed, 8 clients, against {servers.VLLM_LORA.label} with 8 LoRA adapters",
+                Cell(servers.HOTPROMPT_8.label, arm_of(8), 8, _SPEED),
+                Cell(servers.VLLM_LORA.label, arm_of(8), 8, _SPEED),
+                Target("≥", 3.5),
             ),
             *_against_own_base(servers.HOTPROMPT_8, 8),
         ),
@@ -111,13 +116,13 @@ SCENARIOS = (
         servers=(servers.HOTPROMPT_LONG,),
         measure=first_token.FirstToken(),
         figures=(
-            Figure(
-                name="TTFT with a 100-virtual-token adapter, against base",
-                of=Cell(servers.HOTPROMPT_LONG.label, first_token.ADAPTER, 1, _TTFT),
-                against=Cell(servers.HOTPROMPT_LONG.label, first_token.BASE, 1, _TTFT),
-                by="ratio",
-                unit="×",
-                target=Target("≤", 1.05),
+            _between_arms(
+                "TTFT with a 100-virtual-token adapter, against base",
+                servers.HOTPROMPT_LONG,
+                (first_token.ADAPTER, first_token.BASE),
+                1,
+                _TTFT,
+                1.05,
             ),
         ),
     ),
@@ -127,13 +132,13 @@ SCENARIOS = (
         servers=(servers.HOTPROMPT,),
         measure=turns.Turns(),
         figures=(
-            Figure(
-                name="TTFT of the second turn after a 1,500-token history, against the first",
-                of=Cell(servers.HOTPROMPT.label, turns.SECOND, 1, _TTFT),
-                against=Cell(servers.HOTPROMPT.label, turns.FIRST, 1, _TTFT),
-                by="ratio",
-                unit="×",
-                target=Target("≤", 0.2),
+            _between_arms(
+                "TTFT of the second turn after a 1,500-token history, against the first",
+                servers.HOTPROMPT,
+                (turns.SECOND, turns.FIRST),
+                1,
+                _TTFT,
+                0.2,
             ),
         ),
     ),
@@ -143,13 +148,13 @@ SCENARIOS = (
         servers=(servers.HOTPROMPT,),
         measure=intruder.Intruder(),
         figures=(
-            Figure(
-                name="inter-token p99 of 8 streams while a 4,000-token prompt arrives, against without",
-                of=Cell(servers.HOTPROMPT.label, intruder.BESIDE, 8, _GAP_P99),
-                against=Cell(servers.HOTPROMPT.label, intruder.ALONE, 8, _GAP_P99),
-                by="ratio",
-                unit="×",
-                target=Target("≤", 3.0),
+            _between_arms(
+                "inter-token p99 of 8 streams while a 4,000-token prompt arrives, against without",
+                servers.HOTPROMPT,
+                (intruder.BESIDE, ALONE),
+                8,
+                _GAP_P99,
+                3.0,
             ),
         ),
     ),
@@ -167,13 +172,13 @@ SCENARIOS = (
                 unit=" ms",
                 target=Target("≤", 50),
             ),
-            Figure(
-                name="inter-token p99 of 8 streams during 100 registrations, against without",
-                of=Cell(servers.HOTPROMPT.label, registering.BESIDE, 8, _GAP_P99),
-                against=Cell(servers.HOTPROMPT.label, registering.ALONE, 8, _GAP_P99),
-                by="ratio",
-                unit="×",
-                target=Target("≤", 1.5),
+            _between_arms(
+                "inter-token p99 of 8 streams during 100 registrations, against without",
+                servers.HOTPROMPT,
+                (registering.BESIDE, ALONE),
+                8,
+                _GAP_P99,
+                1.5,
             ),
         ),
     ),
@@ -213,13 +218,11 @@ SCENARIOS = (
         servers=(servers.HOTPROMPT, servers.HOTPROMPT_INT8),
         measure=MixedLoad(clients=(1,)),
         figures=(
-            Figure(
-                name="tokens/s with --quantization int8, 1 client, against without",
-                of=Cell(servers.HOTPROMPT_INT8.label, arm_of(0), 1, _SPEED),
-                against=Cell(servers.HOTPROMPT.label, arm_of(0), 1, _SPEED),
-                by="ratio",
-                unit="×",
-                target=Target("≥", 1.4),
+            _ratio(
+                "tokens/s with --quantization int8, 1 client, against without",
+                Cell(servers.HOTPROMPT_INT8.label, arm_of(0), 1, _SPEED),
+                Cell(servers.HOTPROMPT.label, arm_of(0), 1, _SPEED),
+                Target("≥", 1.4),
             ),
         ),
     ),

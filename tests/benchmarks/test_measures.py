@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import first_token, intruder, registering, starting, turns
+from benchmarks.beside import ALONE
 from benchmarks.errors import RequestFailed
 from benchmarks.mixed_load import MixedLoad
 from benchmarks.random_adapters import SoftPromptMaker
@@ -38,7 +39,7 @@ async def test_the_second_turn_finds_the_first_in_the_cache(session: Session) ->
 
 async def test_a_long_prompt_arrives_beside_streams(session: Session) -> None:
     alone, beside = await intruder.Intruder(prompt_tokens=600, streams=3, stream_tokens=60, prompts=2)(session)
-    assert (alone.arm, beside.arm) == (intruder.ALONE, intruder.BESIDE)
+    assert (alone.arm, beside.arm) == (ALONE, intruder.BESIDE)
     assert not alone.is_void
     assert beside.values["gaps"] >= 3
     assert beside.values["inter_token_p99_ms"] > 0
