@@ -118,7 +118,7 @@ class AsyncEngine:
         num_places = self._engine.config.max_num_requests
         with self._streams_lock:
             if self._num_places_taken >= num_places:
-                raise EngineOverloaded(f"{num_places} requests are running or waiting already; try again later")
+                raise EngineOverloaded.with_places_taken(num_places)
             self._num_places_taken += 1
         try:
             yield

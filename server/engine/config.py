@@ -27,6 +27,11 @@ class EngineConfig:
         """Most requests at once, in the batch and waiting for it."""
         return self.max_num_seqs + self.max_num_waiting
 
+    @property
+    def num_blocks_of_longest(self) -> int:
+        """Blocks that the longest sequence needs, and one to copy from."""
+        return -(-self.max_model_len // self.block_size) + 1
+
     def __post_init__(self) -> None:
         problems = [
             f"{name} must be at least 1, not {value}"

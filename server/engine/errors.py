@@ -12,6 +12,8 @@ EngineError
 └── NativeUnavailable  this model or machine has no native decoder; transformers' own model computes, if it may
 """
 
+from typing import Self
+
 
 class EngineError(Exception):
     """Anything that the engine refuses or fails at."""
@@ -31,6 +33,11 @@ class PromptTooLong(EngineError):
 
 class EngineOverloaded(EngineError):
     """The queue is full."""
+
+    @classmethod
+    def with_places_taken(cls, num_places: int) -> Self:
+        """The error when so many requests, which are all that there may be, are there."""
+        return cls(f"{num_places} requests are running or waiting already; try again later")
 
 
 class EngineStopping(EngineError):

@@ -18,10 +18,19 @@ from server.engine.reach_probe import probe_reaches, set_attention
 from server.engine.step_layout import Reach
 
 
-def use_attention(model: PreTrainedModel, attend: Attend) -> None:
+def find_reaches(model: PreTrainedModel) -> dict[int, Reach]:
+    """How far back each attention layer sees, where the model's masks say so; `own_attention`'s layers know it.
+
+    Leaves the model to `use_attention`. Raises ModelUnsupported as `probe_reaches`.
+    """
+    return {} if has_own_attention(model) else probe_reaches(model)
+
+
+def use_attention(model: PreTrainedModel, attend: Attend, reaches: dict[int, Reach]) -> None:
     """Let every attention layer of `model` call `attend`. The model belongs to the engine from now on.
 
-    Raises ModelUnsupported when the model's family takes no attention from outside, or wants more of it than we know.
+    `reaches` is what `find_reaches` found. Raises ModelUnsupported when the model's family takes no attention from
+    outside, or wants more of it than we know.
     """
     name = f"hotprompt_{uuid4().hex}"  # unknown to the mask functions: no T × T mask is built
     if has_own_attention(model):
@@ -30,7 +39,6 @@ def use_attention(model: PreTrainedModel, attend: Attend) -> None:
             AttentionMaskInterface.register(name, _no_mask)  # MPT converts its mask, whatever it is
         model.config._attn_implementation = name
         return
-    reaches = probe_reaches(model)
     AttentionInterface.register(name, _interface_function(attend, reaches))
     set_attention(model, name)
 

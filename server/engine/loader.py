@@ -15,7 +15,7 @@ from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.errors import CacheTooSmall, ModelUnsupported, NativeUnavailable
-from server.engine.families import use_attention
+from server.engine.families import find_reaches, use_attention
 from server.engine.forward import StockForward
 from server.engine.kv_cache import KVCache, LayerShape
 from server.engine.model_runner import ModelRunner
@@ -24,6 +24,7 @@ from server.engine.native.forward import NativeForward
 from server.engine.refusals import require_servable
 from server.engine.scheduler import Scheduler
 from server.engine.self_check import StockAnswer, ask_stock_model, check_against_stock, tolerance_of
+from server.engine.step_layout import Reach
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +64,12 @@ def build_engine(
     """
     require_servable(model, config)
     check = _SelfCheck(ask_stock_model(model), model.config.model_type, config)
-    layers = _layer_shapes(model)
+    reaches = find_reaches(model)
+    layers = _layer_shapes(model, reaches)
     num_blocks = _num_blocks(layers, model.dtype, config)
-    runner = _native_runner(model, check, num_blocks, native_cache) or _stock_runner(model, check, layers, num_blocks)
+    runner = _native_runner(model, check, num_blocks, native_cache)
+    if runner is None:
+        runner = _stock_runner(model, check, layers, reaches, num_blocks)
     block_manager = BlockManager(num_blocks, config.block_size)
     return Engine(
         runner,
@@ -122,12 +126,16 @@ def _native_runner(
 
 
 def _stock_runner(
-    model: PreTrainedModel, check: _SelfCheck, layers: dict[int, LayerShape], num_blocks: int
+    model: PreTrainedModel,
+    check: _SelfCheck,
+    layers: dict[int, LayerShape],
+    reaches: dict[int, Reach],
+    num_blocks: int,
 ) -> ModelRunner:
     block_size = check.config.block_size
     cache = KVCache(layers, num_blocks=num_blocks, block_size=block_size, dtype=model.dtype, device=model.device)
     attention = PagedAttention(cache)
-    use_attention(model, attention.attend)
+    use_attention(model, attention.attend, reaches)
     forward = StockForward(model, cache, attention)
     return check.of(ModelRunner(model.get_input_embeddings(), forward), num_blocks, model.dtype)
 
@@ -136,7 +144,7 @@ def _num_blocks(layers: dict[int, LayerShape], dtype: torch.dtype, config: Engin
     """How many blocks the cache's memory holds; one more than the longest sequence needs is there to copy from."""
     block_bytes = KVCache.bytes_per_block(layers, block_size=config.block_size, dtype=dtype)
     num_blocks = config.kv_cache_bytes // block_bytes
-    needed = -(-config.max_model_len // config.block_size) + 1
+    needed = config.num_blocks_of_longest
     if num_blocks < needed:
         raise CacheTooSmall(
             f"--kv-cache-memory {config.kv_cache_bytes} bytes hold {num_blocks * config.block_size} tokens; "
@@ -145,7 +153,7 @@ def _num_blocks(layers: dict[int, LayerShape], dtype: torch.dtype, config: Engin
     return num_blocks
 
 
-def _layer_shapes(model: PreTrainedModel) -> dict[int, LayerShape]:
+def _layer_shapes(model: PreTrainedModel, reaches: dict[int, Reach]) -> dict[int, LayerShape]:
     """What each attention layer stores, seen by running one token: no family's config to interpret."""
     shapes: dict[int, LayerShape] = {}
 
@@ -153,7 +161,7 @@ def _layer_shapes(model: PreTrainedModel) -> dict[int, LayerShape]:
         shapes[layer] = LayerShape(key.shape[0], key.shape[2], value.shape[2])
         return query.new_zeros(query.shape[1], query.shape[0], value.shape[2])
 
-    use_attention(model, record)
+    use_attention(model, record, reaches)
     try:
         with torch.inference_mode():
             model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)

@@ -50,7 +50,7 @@ class Scheduler:
         """Queue a sequence. Raises EngineOverloaded when all places, in the batch and in the queue, are taken."""
         num_places = self._config.max_num_requests
         if self.num_running + self.num_waiting >= num_places:
-            raise EngineOverloaded(f"{num_places} requests are running or waiting already; try again later")
+            raise EngineOverloaded.with_places_taken(num_places)
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
@@ -171,8 +171,7 @@ class Scheduler:
     def _pin(self, sequence: Sequence) -> None:
         """Hold its blocks for good, unless pins would take over half of the cache or what the longest request needs."""
         num_blocks = self._block_manager.num_blocks
-        longest = -(-self._config.max_model_len // self._config.block_size) + 1  # and a block to copy from
-        limit = min(num_blocks // 2, num_blocks - longest)
+        limit = min(num_blocks // 2, num_blocks - self._config.num_blocks_of_longest)
         if self._block_manager.num_pinned_blocks + len(sequence.block_table) <= limit:
             self._block_manager.pin(sequence)
         else:

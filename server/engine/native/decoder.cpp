@@ -52,10 +52,6 @@ inline bf16 to_bf16(float x) {  // round to nearest even; NaN stays NaN
   return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-inline __m512 load_bf16(const bf16* p) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
-}
-
 inline void store_bf16(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
 
 // exp by 2^n and a polynomial of degree 6; relative error below 2e-7 in the range of softmax and sigmoid. The operands'
