@@ -7,16 +7,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from hotprompt import app
-from server.engine.errors import NativeUnavailable
-from server.engine.native.library import load_library
+from tests.native import require_native
 from tests.tiny import tiny_tokenizer
 
 
 def test_the_command_prints_what_each_number_type_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        load_library(tmp_path / "native")
-    except NativeUnavailable as error:
-        pytest.skip(f"no native decoder here: {error}")
+    require_native(tmp_path / "native")
     monkeypatch.setenv("HOTPROMPT_HOME", str(tmp_path))
     config = LlamaConfig(
         vocab_size=257,

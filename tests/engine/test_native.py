@@ -32,6 +32,7 @@ from server.engine.native.weights import decoder_shape
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
 from tests.engine.build import run_to_end, standing_still
+from tests.native import require_native
 from tests.tiny import tiny_model
 
 COMMON: dict[str, Any] = {
@@ -86,12 +87,7 @@ def _model(name: str, dtype: torch.dtype) -> PreTrainedModel:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the compiled library in it."""
-    directory = tmp_path_factory.mktemp("native")
-    try:
-        load_library(directory)
-    except NativeUnavailable as error:
-        pytest.skip(f"no native decoder here: {error}")
-    return directory
+    return require_native(tmp_path_factory.mktemp("native"))
 
 
 def _engine(model: PreTrainedModel, cache: Path | None, **settings: Any) -> Engine:
