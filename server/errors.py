@@ -34,7 +34,7 @@ from server.engine.errors import (
     PromptTooLong,
     SequenceFailed,
 )
-from server.protocol import ErrorBody, ErrorResponse
+from server.protocol.errors import ErrorBody, ErrorResponse
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from adapters.manifest import MANIFEST_FILE, AdapterManifest
 from adapters.records import AliasRecord, NameRecord
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
-from server.protocol import AdapterRecord, AdapterVersion
+from server.protocol.adapters import AdapterRecord, AdapterVersion
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from server.api.models import remove_adapter
 from server.api.pins import pins_settled
 from server.api.uploads import read_upload
 from server.errors import BaseModelKept
-from server.protocol import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
+from server.protocol.adapters import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
 
 router = APIRouter()
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
 from server.api.streaming import ChunkHead, DeltaStreamResponse, usage_info
-from server.protocol import AssistantMessage, ChatCompletion, ChatCompletionRequest, Choice
+from server.protocol.chat import AssistantMessage, ChatCompletion, ChatCompletionRequest, Choice
 from server.text.completion import Completion, CompletionRequest, TextDelta
 
 router = APIRouter()

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from server.api.deps import PartsDep
-from server.protocol import Health
+from server.protocol.errors import Health
 
 router = APIRouter()
 

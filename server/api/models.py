@@ -10,7 +10,7 @@ from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, Parts, PartsDep
 from server.api.pins import pins_settled
 from server.errors import BaseModelKept
-from server.protocol import DeletedModel, ModelCard, ModelList
+from server.protocol.models import DeletedModel, ModelCard, ModelList
 
 router = APIRouter()
 

@@ -9,7 +9,7 @@ from sse_starlette import EventSourceResponse
 from starlette.types import Receive, Scope, Send
 
 from server.errors import error_body, log_failure
-from server.protocol import ChatCompletionChunk, ChunkChoice, Delta, UsageInfo
+from server.protocol.chat import ChatCompletionChunk, ChunkChoice, Delta, UsageInfo
 from server.text.completion import TextDelta, Usage
 
 PING_SECONDS = 15

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from server.protocol import AdapterChange, ChatCompletionRequest
+from server.protocol.adapters import AdapterChange
+from server.protocol.chat import ChatCompletionRequest
 
 UPPER_BOUNDS = {"string": ("maxLength", "enum", "const"), "integer": ("maximum",), "number": ("maximum",)}
 

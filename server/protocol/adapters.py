@@ -1,0 +1,66 @@
+"""Adapters on the wire; the form is our own. Knows no route."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from adapters.naming import DIGEST_PREFIX_PATTERN
+from server.protocol.base import RequestBody, ResponseBody
+
+
+class AdapterVersion(ResponseBody):
+    digest: str
+    created: int
+
+
+class AdapterRecord(ResponseBody):
+    """One adapter as it is served now; sizes in bytes, times in seconds since the epoch."""
+
+    id: str
+    object: Literal["adapter"] = "adapter"
+    digest: str
+    created: int
+    versions: list[AdapterVersion]
+    aliases: list[str]
+    pinned: bool
+    resident: bool
+    kind: str
+    num_virtual_tokens: int
+    hidden_size: int
+    size: int
+    base: str | None
+    training: dict[str, Any] | None
+
+
+class AdapterList(ResponseBody):
+    object: Literal["list"] = "list"
+    data: list[AdapterRecord]
+
+
+class DeletedAdapter(ResponseBody):
+    id: str
+    object: Literal["adapter"] = "adapter"
+    deleted: Literal[True] = True
+
+
+def _as_rollback(value: object) -> object:
+    if value is None or value is True or (isinstance(value, str) and DIGEST_PREFIX_PATTERN.fullmatch(value)):
+        return value
+    raise PydanticCustomError("rollback", "should be true, or 6 to 64 hex digits of a version's digest")
+
+
+class AdapterChange(RequestBody):
+    """Body of PATCH: at least one change. If one is refused, none is made."""
+
+    rollback: Annotated[Literal[True] | str | None, BeforeValidator(_as_rollback)] = None
+    """true: the version before the current one; otherwise the digest or a prefix of it."""
+    pinned: bool | None = None
+    alias: str | None = Field(default=None, min_length=1, max_length=63)
+    """One more name for this adapter."""
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.rollback is None and self.pinned is None and self.alias is None:
+            raise PydanticCustomError("change", "give at least one of rollback, pinned, alias")
+        return self
