@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from adapters.weights import SoftPrompt
+from server.engine.constraint import TokenConstraint
 from server.engine.engine import Engine, SequenceOutput
 from server.engine.errors import EngineDead, EngineError, EngineOverloaded, EngineStopping
 from server.engine.outputs import EngineStats, TokenDelta
@@ -37,6 +38,7 @@ class _Ask:
     soft_prompt: SoftPrompt | None
     tenant_salt: bytes = b""
     is_pinned: bool = False
+    constraint: TokenConstraint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +135,19 @@ class AsyncEngine:
         *,
         soft_prompt: SoftPrompt | None = None,
         tenant_salt: bytes = b"",
+        constraint: TokenConstraint | None = None,
     ) -> AsyncGenerator[TokenDelta]:
         """Stream a request's tokens; the last delta has the finish reason. Closing the generator aborts the request.
 
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
+        `constraint`, which is this request's own, says at each step which tokens may come next.
 
         Raises PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping before the first delta; SequenceFailed,
         EngineDead, EngineStopping at any time.
         """
         self._refuse_when_draining()
-        async with aclosing(self._stream(_Ask(prompt_ids, params, soft_prompt, tenant_salt))) as deltas:
+        ask = _Ask(prompt_ids, params, soft_prompt, tenant_salt, constraint=constraint)
+        async with aclosing(self._stream(ask)) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -237,6 +242,7 @@ class AsyncEngine:
                 ask.soft_prompt,
                 tenant_salt=ask.tenant_salt,
                 is_pinned=ask.is_pinned,
+                constraint=ask.constraint,
             )
         except EngineError as error:
             stream = self._streams.get(command.request_id)

@@ -1,7 +1,8 @@
 """What one step computes, complete at birth. Knows no tensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from server.engine.outputs import TokenLogprobs
 from server.engine.sequence import Sequence
 
 
@@ -51,7 +52,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """By request id: the token chosen for each sequence that sampled, and the exception of each that failed."""
+    """By request id: the token chosen for each sequence that sampled, and the exception of each that failed.
+
+    `logprobs` has those of the chosen tokens whose sequences asked for them.
+    """
 
     tokens: dict[int, int]
     failures: dict[int, Exception]
+    logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)

@@ -9,10 +9,11 @@ from adapters.weights import SoftPrompt
 from server.engine.batch import Batch, StepResult
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
-from server.engine.errors import PromptInvalid, PromptTooLong, SequenceFailed
+from server.engine.constraint import TokenConstraint, failing_alone
+from server.engine.errors import LogitBiasInvalid, PromptInvalid, PromptTooLong, SequenceFailed
 from server.engine.isolation import run_isolated
 from server.engine.model_runner import ModelRunner
-from server.engine.outputs import EngineStats, FinishReason
+from server.engine.outputs import EngineStats, FinishReason, TokenLogprobs
 from server.engine.sampling_params import SamplingParams
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence, SequenceStatus, cache_seed
@@ -28,6 +29,8 @@ class SequenceOutput:
     error: SequenceFailed | None
     is_finished: bool
     num_cached_tokens: int
+    logprobs: TokenLogprobs | None
+    """Of the token, where they were asked for."""
 
 
 class Engine:
@@ -53,6 +56,7 @@ class Engine:
         self._clock = clock
         self._sequences: dict[int, Sequence] = {}
         self._soft_prompts: dict[int, SoftPrompt] = {}
+        self._constraints: dict[int, TokenConstraint] = {}
         self._num_accepted = self._num_finished = self._num_failed = self._num_aborted = 0
 
     @property
@@ -62,7 +66,7 @@ class Engine:
     def check_request(
         self, prompt_ids: Tokens[int], params: SamplingParams | None, soft_prompt: SoftPrompt | None
     ) -> None:
-        """Raise PromptInvalid or PromptTooLong for a request that `add_request` would refuse."""
+        """Raise PromptInvalid, LogitBiasInvalid or PromptTooLong for a request that `add_request` would refuse."""
         num_virtual = soft_prompt.num_virtual_tokens if soft_prompt else 0
         num_output = params.max_tokens if params else 0
         total = num_virtual + len(prompt_ids) + num_output
@@ -70,6 +74,8 @@ class Engine:
             raise PromptInvalid("the prompt is empty")
         if any(not 0 <= token < self._vocab_size for token in prompt_ids):
             raise PromptInvalid(f"the prompt has token ids outside 0 to {self._vocab_size - 1}")
+        if params and any(token >= self._vocab_size for token, _ in params.logit_bias):
+            raise LogitBiasInvalid(f"logit_bias has token ids outside 0 to {self._vocab_size - 1}")
         if total > self.config.max_model_len:
             virtual = f"{num_virtual} virtual tokens + " if num_virtual else ""
             raise PromptTooLong(
@@ -86,12 +92,14 @@ class Engine:
         *,
         tenant_salt: bytes = b"",
         is_pinned: bool = False,
+        constraint: TokenConstraint | None = None,
     ) -> None:
         """Queue a request; with params None, only compute its KV and leave it in the prefix cache.
 
         `is_pinned`, for a soft prompt alone: that KV stays there until `unpin`, while there is room for pins.
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
-        Raises PromptInvalid, PromptTooLong, EngineOverloaded.
+        `constraint`, which is this request's own, says at each step which tokens may come next.
+        Raises PromptInvalid, LogitBiasInvalid, PromptTooLong, EngineOverloaded.
         """
         self.check_request(prompt_ids, params, soft_prompt)
         sequence = Sequence.create(
@@ -108,6 +116,8 @@ class Engine:
         self._num_accepted += 1
         if soft_prompt is not None:
             self._soft_prompts[request_id] = soft_prompt
+        if constraint is not None:
+            self._constraints[request_id] = constraint
 
     def abort(self, request_id: int) -> None:
         """Take a request out of the batch and free its blocks. A request that has ended already is left alone."""
@@ -128,6 +138,7 @@ class Engine:
         result = run_isolated(self._run, batch)
         if not result.failures:  # to find out who is to blame takes several tries
             self._scheduler.observe(batch, seconds=self._clock() - started)
+        result = self._accepted(result)
         changed = self._scheduler.postprocess(batch, result)
         return self._outputs(changed, result)
 
@@ -152,24 +163,42 @@ class Engine:
         self._scheduler.check_integrity()
         assert len(self._sequences) == self._scheduler.num_running + self._scheduler.num_waiting, "a request is lost"
         assert self._soft_prompts.keys() <= self._sequences.keys(), "a soft prompt outlives its request"
+        assert self._constraints.keys() <= self._sequences.keys(), "a constraint outlives its request"
 
     def _run(self, batch: Batch) -> StepResult:
-        return self._runner.run(batch, self._soft_prompts)
+        return self._runner.run(batch, self._soft_prompts, self._constraints)
+
+    def _accepted(self, result: StepResult) -> StepResult:
+        """The step after constraints were told of their tokens, once for each; one that cannot take it fails."""
+        failures: dict[int, Exception] = {}
+        for request_id, constraint in self._constraints.items():
+            token_id = result.tokens.get(request_id)
+            if token_id is not None:
+                try:
+                    with failing_alone():
+                        constraint.accept(token_id)
+                except SequenceFailed as error:
+                    failures[request_id] = error
+        if not failures:
+            return result
+        tokens = {request_id: token for request_id, token in result.tokens.items() if request_id not in failures}
+        return StepResult(tokens, result.failures | failures, result.logprobs)
 
     def _outputs(self, changed: Iterable[Sequence], result: StepResult) -> list[SequenceOutput]:
         outputs = []
         for sequence in changed:
             request_id = sequence.request_id
             is_finished = sequence.status is SequenceStatus.FINISHED
-            stopped = sequence.finish_reason is FinishReason.STOP
+            has_token = sequence.finish_reason is not FinishReason.STOP and request_id in result.tokens
             outputs.append(
                 SequenceOutput(
                     request_id=request_id,
-                    token_id=None if stopped else result.tokens.get(request_id),
+                    token_id=result.tokens[request_id] if has_token else None,
                     finish_reason=sequence.finish_reason,
                     error=_failure(result.failures.get(request_id)),
                     is_finished=is_finished,
                     num_cached_tokens=sequence.num_cached_tokens,
+                    logprobs=result.logprobs.get(request_id) if has_token else None,
                 )
             )
             if is_finished:
@@ -181,6 +210,7 @@ class Engine:
     def _forget(self, request_id: int) -> None:
         del self._sequences[request_id]
         self._soft_prompts.pop(request_id, None)
+        self._constraints.pop(request_id, None)
 
 
 def _failure(error: Exception | None) -> SequenceFailed | None:

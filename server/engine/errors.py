@@ -3,10 +3,12 @@
 EngineError
 ├── CacheTooSmall      the KV cache cannot hold one sequence of the longest length
 ├── PromptInvalid      the prompt is empty, or has ids that the model does not know
+│   └── LogitBiasInvalid    logit_bias has ids that the model does not know
 ├── PromptTooLong      prompt, virtual tokens and answer do not fit into the model's context or the KV cache
 ├── EngineOverloaded   the queue is full; come back later
 ├── EngineStopping     the engine is draining and takes no new request
 ├── SequenceFailed     this one sequence could not be computed; its neighbours are unharmed
+│   └── NoTokenAllowed      its constraint failed, or left no token that may come next
 ├── EngineDead         the engine's thread ended by a fault
 ├── ModelUnsupported   the start-up self-check found that this model cannot be served exactly
 └── NativeUnavailable  this model or machine has no native decoder; transformers' own model computes, if it may
@@ -25,6 +27,10 @@ class CacheTooSmall(EngineError):
 
 class PromptInvalid(EngineError):
     """The prompt is empty, or has ids that the model does not know."""
+
+
+class LogitBiasInvalid(PromptInvalid):
+    """logit_bias has ids that the model does not know."""
 
 
 class PromptTooLong(EngineError):
@@ -46,6 +52,10 @@ class EngineStopping(EngineError):
 
 class SequenceFailed(EngineError):
     """This one sequence could not be computed; its neighbours are unharmed."""
+
+
+class NoTokenAllowed(SequenceFailed):
+    """Its constraint failed, or it and the other settings left no token that may come next."""
 
 
 class EngineDead(EngineError):

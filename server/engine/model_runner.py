@@ -1,6 +1,7 @@
 """Runs one batch: input embeddings, forward, sampling. Knows no queues, and not how the model computes."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from itertools import chain
 
 import torch
@@ -8,9 +9,11 @@ from torch import nn
 
 from adapters.weights import SoftPrompt
 from server.engine.batch import Batch, ScheduledSequence, StepResult
+from server.engine.constraint import TokenConstraint
 from server.engine.errors import SequenceFailed
 from server.engine.forward import Forward
-from server.engine.sampler import SamplingRow, sample
+from server.engine.sampler import sample
+from server.engine.sampling_row import SamplingRow
 
 
 class ModelRunner:
@@ -20,15 +23,18 @@ class ModelRunner:
         self._embed = embed
         self._forward = forward
 
-    def run(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> StepResult:
+    def run(
+        self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt], constraints: Mapping[int, TokenConstraint]
+    ) -> StepResult:
         """Compute a batch, and choose a token for each sequence that reaches its end.
 
-        `soft_prompts` holds, by request id, what the ids below zero stand for. Raises whatever the model raises. To run
-        the same sequences again is always safe: they write the same KV to the same slots.
+        `soft_prompts` holds, by request id, what the ids below zero stand for, and `constraints` what restricts the
+        tokens of some. Raises whatever the model raises. To run the same sequences again is always safe: they write the
+        same KV to the same slots, and no constraint is told of a token.
         """
         with torch.inference_mode():
             logits = self.logits(batch, soft_prompts)
-            return _sampled([item for item in batch.items if item.samples], logits)
+            return _sampled([item for item in batch.items if item.samples], logits, constraints)
 
     def logits(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
         """Logits `[R, vocab_size]` at the last position of each item that samples."""
@@ -59,18 +65,23 @@ def _last_rows(batch: Batch) -> list[int]:
     return rows
 
 
-def _sampled(items: list[ScheduledSequence], logits: torch.Tensor) -> StepResult:
+def _sampled(
+    items: Items[ScheduledSequence], logits: torch.Tensor, constraints: Mapping[int, TokenConstraint]
+) -> StepResult:
+    result = StepResult({}, {}, {})
     if not items:
-        return StepResult({}, {})
-    rows = [SamplingRow(params, item.sequence.num_output_tokens) for item in items if (params := item.sequence.params)]
-    tokens = sample(logits, rows)
-    finite = logits.amax(dim=-1).isfinite().tolist()
-    ids = [item.sequence.request_id for item in items]
-    return StepResult(
-        tokens={request_id: token for request_id, token, good in zip(ids, tokens, finite, strict=True) if good},
-        failures={
-            request_id: SequenceFailed("the model's output is not a number for this request")
-            for request_id, good in zip(ids, finite, strict=True)
-            if not good
-        },
-    )
+        return result
+    rows = [
+        SamplingRow(params, sequence.num_output_tokens, sequence.token_table, constraints.get(sequence.request_id))
+        for sequence in (item.sequence for item in items)
+        if (params := sequence.params)
+    ]
+    for item, choice in zip(items, sample(logits, rows), strict=True):
+        request_id = item.sequence.request_id
+        if isinstance(choice, SequenceFailed):
+            result.failures[request_id] = choice
+        else:
+            result.tokens[request_id] = choice.token_id
+            if choice.logprobs is not None:
+                result.logprobs[request_id] = choice.logprobs
+    return result

@@ -12,15 +12,29 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """The log-probability of a chosen token, and the likeliest tokens with theirs, likeliest first.
+
+    They are those of the model itself, before any setting of the request has changed them.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenDelta:
     """Tokens made since the last delta; the last delta of a sequence has a finish reason, and may have no tokens.
 
     `num_cached_tokens` counts the prompt tokens (virtual ones not included) whose KV was reused from the cache.
+    `logprobs` has one for each of `token_ids` where the request asked for them, and is empty where it did not.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
     num_cached_tokens: int
+    logprobs: tuple[TokenLogprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,137 +1,150 @@
-"""Chooses the next token of each row by its own settings. Knows no sequences and no cache."""
+"""Chooses the next token of each row by its own settings, all rows at once. Knows no sequences and no cache.
 
-import hashlib
-import struct
+The order: log-probabilities of the model's logits; then bias, penalties, no stop token too early, the constraint; then
+the likeliest token, or one at random. The model's logits are left as they are: what changes them works on a copy of the
+rows concerned, and a row that uses nothing pays for nothing. On CUDA the host waits once, for all results together.
+"""
+
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 import torch
 
-from server.engine.sampling_params import SamplingParams
-
-_HEADS = (128, 2048)
-"""Numbers of tokens among which most rows' head lies; finding them is much cheaper than sorting the vocabulary."""
-_INVERT_BLOCK = 256
+from server.engine.drawing import draw
+from server.engine.errors import NoTokenAllowed, SequenceFailed
+from server.engine.logprobs import log_probabilities, read_logprobs
+from server.engine.masks import TokenMask, forbid, forbid_outside
+from server.engine.outputs import TokenLogprobs
+from server.engine.penalties import apply_tables
+from server.engine.placing import fetched, placed
+from server.engine.sampling_row import SamplingRow
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingRow:
-    """One row's settings, and how many tokens its sequence has made before."""
+class Choice:
+    """The token chosen for one row, and its log-probabilities where they were asked for."""
 
-    params: SamplingParams
-    position: int
-
-    def uniform(self) -> float:
-        """The row's random number in [0, 1): a function of seed and position alone, so neighbours cannot change it."""
-        message = struct.pack("<QQ", self.params.seed & (2**64 - 1), self.position)
-        return (int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little") >> 11) / (1 << 53)
+    token_id: int
+    logprobs: TokenLogprobs | None
 
 
-def sample(logits: torch.Tensor, rows: list[SamplingRow]) -> list[int]:
-    """The next token id of each row of `logits` `[R, vocab_size]`.
+@dataclass(frozen=True, slots=True)
+class _ShapedRows:
+    """The rows whose logits are not the model's own: which of the step's they are, and float32 logits `[S, V]`.
 
-    Greedy rows take the most likely token. The others are drawn by inverting the cumulative distribution of what
-    temperature, then top-k, then top-p leave.
+    `failures` has those whose constraint gave no mask, by the step's row.
     """
-    chosen = logits.argmax(dim=-1)
+
+    rows: list[int]
+    logits: torch.Tensor
+    failures: dict[int, SequenceFailed]
+
+
+def sample(logits: torch.Tensor, rows: Rows[SamplingRow]) -> list[Choice | SequenceFailed]:
+    """What is chosen for each row of `logits` `[R, vocab_size]`, or why the row fails, which harms no other."""
+    chosen, is_number = _likeliest(logits)
+    shaped = _shaped(logits, rows)
+    is_possible = is_number[:0]
+    if shaped is not None:
+        index = placed(shaped.rows, torch.long, logits.device)
+        chosen[index], is_possible = _likeliest(shaped.logits)
     drawn = [i for i, row in enumerate(rows) if not row.params.is_greedy]
     if drawn:
-        subset = rows if len(drawn) == len(rows) else [rows[i] for i in drawn]
-        index = torch.tensor(drawn, device=logits.device)
-        chosen[index] = _draw(logits[index].float(), subset)
-    return [int(token) for token in chosen.tolist()]
+        index = placed(drawn, torch.long, logits.device)
+        chosen[index] = draw(_logits_of(drawn, logits, shaped), [rows[i] for i in drawn])
+    reporting = [i for i, row in enumerate(rows) if row.params.num_logprobs is not None]
+    logprobs = is_number[:0]
+    if reporting:
+        index = placed(reporting, torch.long, logits.device)
+        with_likeliest = any(rows[i].params.num_logprobs for i in reporting)
+        logprobs = log_probabilities(logits[index], chosen[index], with_likeliest=with_likeliest)
+    tokens, numbers, possible, reports = fetched(chosen, is_number, is_possible, logprobs)
+    failures = _failures(numbers, possible, shaped)
+    return _choices(tokens, failures, _reports(rows, reporting, tokens, reports))
 
 
-def _draw(logits: torch.Tensor, rows: list[SamplingRow]) -> torch.Tensor:
-    """Token ids `[R]` drawn from float32 logits `[R, V]`."""
-    device = logits.device
-    temperatures = torch.tensor([row.params.temperature for row in rows], device=device)
-    probabilities = (logits / temperatures[:, None]).softmax(dim=-1)
-    uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64, device=device)
-    chosen = torch.empty(len(rows), dtype=torch.long, device=device)
-    for cut in (False, True):  # only rows that cut the tail off pay for looking for the head
-        group = [i for i, row in enumerate(rows) if _cuts_tail(row.params) is cut]
-        if not group:
-            continue
-        index = torch.tensor(group, device=device)
-        if cut:
-            chosen[index] = _draw_from_head(probabilities[index], uniforms[index], [rows[i].params for i in group])
-        else:
-            chosen[index] = _invert(probabilities[index], uniforms[index])
-    return chosen
+def _likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each row's likeliest token, the lowest id among equals, and whether the row has one.
 
-
-def _cuts_tail(params: SamplingParams) -> bool:
-    return params.top_k is not None or params.top_p < 1
-
-
-def _draw_from_head(probabilities: torch.Tensor, uniforms: torch.Tensor, params: list[SamplingParams]) -> torch.Tensor:
-    """Draw from what top-k, then top-p leave. Only rows whose head is longer than `_HEADS` sort the vocabulary."""
-    vocab_size = probabilities.shape[1]
-    limits = torch.tensor([min(p.top_k or vocab_size, vocab_size) for p in params], device=probabilities.device)
-    shares = torch.tensor([p.top_p for p in params], device=probabilities.device)
-    chosen = torch.zeros_like(limits)
-    open_rows = torch.arange(len(params), device=probabilities.device)
-    for size in (*(head for head in _HEADS if head < vocab_size), vocab_size):
-        values, token_ids = _likeliest(probabilities[open_rows], size)
-        drawn, is_whole = _draw_from_ordered(
-            values, token_ids, uniforms[open_rows], limits[open_rows], shares[open_rows]
-        )
-        chosen[open_rows] = drawn
-        open_rows = open_rows[~is_whole]
-        if not len(open_rows):
-            break
-    return chosen
-
-
-def _likeliest(probabilities: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    if size < probabilities.shape[1]:
-        values, token_ids = probabilities.topk(size, dim=-1)
-    else:
-        values, token_ids = probabilities.sort(dim=-1, descending=True, stable=True)
-    return values, token_ids
-
-
-def _draw_from_ordered(
-    values: torch.Tensor, token_ids: torch.Tensor, uniforms: torch.Tensor, limits: torch.Tensor, shares: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids `[R]` drawn from the likeliest tokens of each row `[R, N]`, and whether a row's whole head is among them.
-
-    The head is the first `limits` tokens, and of those the first whose probabilities reach `shares` of theirs.
+    What is not a number is taken for the largest; so where the largest is one, all are, or minus infinity.
     """
-    num_listed = values.shape[1]
-    ranks = torch.arange(num_listed, device=values.device)[None, :]
-    kept = values.masked_fill(ranks >= limits[:, None], 0)
-    is_limited = limits <= num_listed
-    mass = torch.where(is_limited, kept.sum(dim=-1), torch.ones_like(shares))  # all of the vocabulary's is 1
-    before = kept.cumsum(dim=-1) - kept  # the likelier tokens' sum: the first token is always kept
-    head = kept.masked_fill(before >= (shares * mass)[:, None], 0)
-    is_whole = is_limited | (kept.sum(dim=-1) >= shares * mass)
-    return token_ids.gather(1, _invert(head, uniforms)[:, None])[:, 0], is_whole
+    chosen = logits.argmax(dim=-1)
+    return chosen, logits.gather(1, chosen[:, None])[:, 0].isfinite()
 
 
-def _invert(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The first index whose cumulative probability exceeds uniform × total. probabilities `[R, V]`, uniforms `[R]`.
-
-    First the block of 256 by the blocks' sums, then the index in the block: summing up all of them is slow.
-    """
-    num_rows, size = probabilities.shape
-    padded = torch.nn.functional.pad(probabilities, (0, -size % _INVERT_BLOCK))
-    blocks = padded.view(num_rows, -1, _INVERT_BLOCK)
-    ends = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
-    targets = uniforms * ends[:, -1]
-    block = torch.searchsorted(ends, targets[:, None], right=True)[:, 0].clamp(max=ends.shape[1] - 1)
-    row = torch.arange(num_rows, device=probabilities.device)
-    inside = blocks[row, block].double().cumsum(dim=-1)
-    left = targets - torch.where(block > 0, ends[row, block - 1], 0)
-    offset = torch.searchsorted(inside, left[:, None], right=True)[:, 0].clamp(max=_INVERT_BLOCK - 1)
-    return _last_possible(padded, block * _INVERT_BLOCK + offset)
+def _shaped(logits: torch.Tensor, rows: Rows[SamplingRow]) -> _ShapedRows | None:
+    """A copy of the logits of the rows that need it, with all changes made, in their order."""
+    chosen = [i for i, row in enumerate(rows) if row.is_shaped]
+    if not chosen:
+        return None
+    vocab_size = logits.shape[1]
+    copy = logits[placed(chosen, torch.long, logits.device)].float()
+    subset = [rows[i] for i in chosen]
+    masks, failures = _masks(subset, vocab_size)
+    apply_tables(copy, {i: row.table for i, row in enumerate(subset) if row.table is not None})
+    forbid(copy, {i: row.params.stop_token_ids for i, row in enumerate(subset) if _bans_stop(row, masks.get(i))})
+    forbid_outside(copy, masks)
+    return _ShapedRows(chosen, copy, {chosen[i]: error for i, error in failures.items()})
 
 
-def _last_possible(probabilities: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The index; where rounding has led past the end, to a token of no probability, the last one before it that has."""
-    row = torch.arange(len(index), device=index.device)
-    if bool((probabilities[row, index] > 0).all()):
-        return index
-    positions = torch.arange(probabilities.shape[1], device=index.device)[None, :]
-    possible = (probabilities > 0) & (positions <= index[:, None])
-    return torch.where(possible, positions, 0).amax(dim=-1)
+def _masks(rows: Rows[SamplingRow], vocab_size: int) -> tuple[dict[int, TokenMask], dict[int, SequenceFailed]]:
+    masks: dict[int, TokenMask] = {}
+    failures: dict[int, SequenceFailed] = {}
+    for i, row in enumerate(rows):
+        if row.constraint is not None:
+            try:
+                masks[i] = TokenMask(row.constraint, vocab_size)
+            except SequenceFailed as error:
+                failures[i] = error
+    return masks, failures
+
+
+def _bans_stop(row: SamplingRow, mask: TokenMask | None) -> bool:
+    """Where a constraint allows nothing but stop tokens it is stronger than min_tokens."""
+    return row.bans_stop and (mask is None or mask.allows_other_than(row.params.stop_token_ids))
+
+
+def _logits_of(chosen: list[int], logits: torch.Tensor, shaped: _ShapedRows | None) -> torch.Tensor:
+    """Float32 logits `[D, V]` of some rows, as they were shaped."""
+    if shaped is None and len(chosen) == len(logits):
+        return logits.float()
+    if shaped is not None and chosen == shaped.rows:
+        return shaped.logits
+    taken = logits[placed(chosen, torch.long, logits.device)].float()
+    places = {row: place for place, row in enumerate(shaped.rows)} if shaped else {}
+    both = [(i, places[row]) for i, row in enumerate(chosen) if row in places]
+    if shaped and both:
+        targets, sources = (placed(list(some), torch.long, logits.device) for some in zip(*both, strict=True))
+        taken[targets] = shaped.logits[sources]
+    return taken
+
+
+def _failures(numbers: list[float], possible: list[float], shaped: _ShapedRows | None) -> dict[int, SequenceFailed]:
+    """Why rows fail. What the model did comes before what a constraint did, and that before what both leave."""
+    failures: dict[int, SequenceFailed] = {}
+    if shaped is not None:
+        for row, is_possible in zip(shaped.rows, possible, strict=True):
+            if not is_possible:
+                failures[row] = NoTokenAllowed("the settings of this request leave no token that may come next")
+        failures |= shaped.failures
+    for row, is_number in enumerate(numbers):
+        if not is_number:
+            failures[row] = SequenceFailed("the model's output is not a number for this request")
+    return failures
+
+
+def _reports(
+    rows: Rows[SamplingRow], reporting: list[int], tokens: list[float], values: list[float]
+) -> dict[int, TokenLogprobs]:
+    """By row; `values` are those of `log_probabilities`, row after row."""
+    width = len(values) // max(1, len(reporting))
+    return {
+        row: read_logprobs(int(tokens[row]), values[i * width : (i + 1) * width], rows[row].params.num_logprobs or 0)
+        for i, row in enumerate(reporting)
+    }
+
+
+def _choices(
+    tokens: list[float], failures: dict[int, SequenceFailed], reports: dict[int, TokenLogprobs]
+) -> list[Choice | SequenceFailed]:
+    return [failures.get(i) or Choice(int(token), reports.get(i)) for i, token in enumerate(tokens)]

@@ -7,6 +7,7 @@ from enum import Enum
 
 from server.engine.outputs import FinishReason
 from server.engine.sampling_params import SamplingParams
+from server.engine.token_table import TokenTable
 
 
 class SequenceStatus(Enum):
@@ -44,6 +45,8 @@ class Sequence:
     block_table: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     """Keys of the full blocks from the start, as far as they were asked for; see `block_key`."""
+    token_table: TokenTable | None = None
+    """What bias and penalties change in the next token's logits; it stays through preemption, like the tokens."""
 
     @classmethod
     def create(
@@ -63,7 +66,15 @@ class Sequence:
         """
         token_ids = [-i for i in range(1, num_virtual_tokens + 1)] + list(prompt_ids)
         return cls(
-            request_id, token_ids, num_virtual_tokens, len(token_ids), cache_seed, tenant_salt, params, is_pinned
+            request_id,
+            token_ids,
+            num_virtual_tokens,
+            len(token_ids),
+            cache_seed,
+            tenant_salt,
+            params,
+            is_pinned,
+            token_table=TokenTable.of(params, prompt_ids) if params else None,
         )
 
     @property
@@ -85,6 +96,8 @@ class Sequence:
 
     def append(self, token_id: int) -> None:
         self.token_ids.append(token_id)
+        if self.token_table is not None:
+            self.token_table.add(token_id)
 
     def block_key(self, index: int, block_size: int) -> bytes:
         """The prefix-cache key of full block `index`: a hash chain over the seed and all tokens up to its end."""

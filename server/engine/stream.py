@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from server.engine.engine import SequenceOutput
 from server.engine.errors import EngineError
-from server.engine.outputs import FinishReason, TokenDelta
+from server.engine.outputs import FinishReason, TokenDelta, TokenLogprobs
 
 
 @dataclass(slots=True, eq=False)
@@ -17,6 +17,7 @@ class Stream:
 
     loop: asyncio.AbstractEventLoop
     pending: list[int] = field(default_factory=list)
+    pending_logprobs: list[TokenLogprobs] = field(default_factory=list)
     num_cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     error: EngineError | None = None
@@ -26,6 +27,8 @@ class Stream:
     def push(self, output: SequenceOutput) -> None:
         if output.token_id is not None:
             self.pending.append(output.token_id)
+        if output.logprobs is not None:
+            self.pending_logprobs.append(output.logprobs)
         self.num_cached_tokens = output.num_cached_tokens
         self.finish_reason = output.finish_reason
         self.error = output.error
@@ -46,4 +49,5 @@ class Stream:
         if self.error is not None:
             self.changed.set()  # to be raised at the next call
         token_ids, self.pending = tuple(self.pending), []
-        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens)
+        logprobs, self.pending_logprobs = tuple(self.pending_logprobs), []
+        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens, logprobs)
