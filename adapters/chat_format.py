@@ -1,7 +1,10 @@
 """How messages become token ids, at training and at serving time alike; travels with the adapter. Knows no HTTP."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from adapters.errors import ChatFormatError
 
 MAX_TEMPLATE_CHARS = 65_536
+_JINJA_CODE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 HUMAN_ASSISTANT_TEMPLATE = (
     "{% for message in messages %}"
@@ -33,6 +38,20 @@ class SamplingDefaults(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderOptions:
+    """What a request may ask of the template beside its messages.
+
+    `variables` are handed to the template by name. With `continue_final_message` the text ends where the last message
+    does, and the assistant goes on from there.
+    """
+
+    tools: tuple[Mapping[str, Any], ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+
 class ChatFormat(BaseModel):
     """A Jinja chat template and what belongs to it.
 
@@ -48,8 +67,19 @@ class ChatFormat(BaseModel):
     stop: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=4)
     sampling: SamplingDefaults = SamplingDefaults()
 
-    def render(self, messages: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> str:
-        """The prompt's text, up to where the assistant begins to speak.
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every word of the template's code that may be a variable or a field: what is not here has no effect on it."""
+        code = "".join(_JINJA_CODE.findall(self.template))
+        return frozenset(_WORD.findall(code))
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        options: RenderOptions = RenderOptions(),
+    ) -> str:
+        """The prompt's text, up to where the assistant begins to speak, unless the options say otherwise.
 
         Runs in transformers' Jinja sandbox. Raises ChatFormatError when the template refuses the messages.
         """
@@ -58,15 +88,26 @@ class ChatFormat(BaseModel):
             conversation.insert(0, {"role": "system", "content": self.system_prompt})
         try:
             text = tokenizer.apply_chat_template(
-                conversation, chat_template=self.template, tokenize=False, add_generation_prompt=True
+                conversation,
+                tools=[dict(tool) for tool in options.tools] or None,
+                chat_template=self.template,
+                tokenize=False,
+                add_generation_prompt=options.add_generation_prompt,
+                continue_final_message=options.continue_final_message,
+                **options.variables,
             )
         except Exception as error:  # a template is a program that came with an adapter: it may raise anything
             raise ChatFormatError(f"messages: the chat template refuses them: {error}") from error
         return str(text)
 
-    def encode(self, messages: Sequence[Mapping[str, str]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    def encode(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        options: RenderOptions = RenderOptions(),
+    ) -> list[int]:
         """Token ids of the rendered prompt. Raises ChatFormatError."""
-        text = self.render(messages, tokenizer)
+        text = self.render(messages, tokenizer, options)
         return list(tokenizer(text, add_special_tokens=self.add_special_tokens)["input_ids"])
 
 

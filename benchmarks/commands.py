@@ -100,3 +100,32 @@ def bench_quality(
     exact, *others = results
     for other in others:
         typer.echo(f"{other.label} against {exact.label}: {other.perplexity / exact.perplexity - 1:+.2%}")
+
+
+@bench_app.command("http")
+def bench_http(
+    streams: Annotated[int, typer.Option(min=1, max=10_000, help="Streams at once.")] = 1000,
+    tokens: Annotated[int, typer.Option(min=1, max=900, help="Tokens of each.")] = 100,
+    rate: Annotated[int, typer.Option(min=1, max=1_000_000, help="Tokens that the engine makes in a second.")] = 12_000,
+    base: Annotated[str | None, typer.Option(help="Base model whose tokenizer is used.")] = None,
+) -> None:
+    """Measure the server without a model: streams of an engine that says tokens from a script."""
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from adapters.errors import BaseModelError
+    from adapters.home import home_directory
+    from benchmarks.errors import RequestFailed
+    from benchmarks.http_floor import measure_http_floor
+
+    name = base or EMBEDDED_BASE_NAME
+    try:
+        floor = measure_http_floor(
+            name, home=home_directory(), streams=streams, tokens=tokens, rate=rate, say=typer.echo
+        )
+    except (BaseModelError, RequestFailed) as error:
+        end(FAILED, str(error))
+    typer.echo(f"complete and in order: {floor.complete} of {floor.streams}")
+    typer.echo(f"token events: {floor.token_events:,} for {floor.tokens:,} tokens, in {floor.seconds:.1f} s")
+    typer.echo(f"{floor.events_per_second:,.0f} token events/s; {floor.tokens / floor.seconds:,.0f} tokens/s")
+    typer.echo(f"longest stall of the event loop: {floor.longest_stall_ms:.0f} ms")
+    if floor.problems:
+        end(FAILED, *floor.problems)

@@ -21,6 +21,7 @@ from server.errors import install_error_handlers
 from server.services import Services
 from server.text.completion import Completions
 from server.text.model_names import ModelResolver
+from server.text.prompts import PromptMaker
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,18 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
 
 def _parts(services: Services, settings: Settings) -> Parts:
     resolver = ModelResolver(services.registry)
+    prompts = PromptMaker(
+        services.base,
+        resolver,
+        max_model_len=services.engine.max_model_len,
+        vocab_size=services.engine.vocab_size,
+        stop_token_ids=services.stop_token_ids,
+    )
     return Parts(
         engine=services.engine,
         registry=services.registry,
         resolver=resolver,
-        completions=Completions(services.engine, resolver, services.base, stop_token_ids=services.stop_token_ids),
+        completions=Completions(services.engine, prompts, services.base),
         keys=KeyRing(
             api_keys=(key.get_secret_value() for key in settings.api_keys),
             admin_keys=(key.get_secret_value() for key in settings.admin_keys),

@@ -34,7 +34,9 @@ from server.engine.errors import (
     PromptTooLong,
     SequenceFailed,
 )
+from server.protocol.base import FIELD_ERROR
 from server.protocol.errors import ErrorBody, ErrorResponse
+from server.text.errors import FieldRefused, TextError
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +100,7 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     ),
     (StoreFailure, Wording(500, _SERVER, "store_failure")),
     (ChatFormatError, Wording(400, _INVALID, "messages_refused", param="messages")),
+    (FieldRefused, Wording(400, _INVALID, "invalid_value")),
     (PromptInvalid, Wording(400, _INVALID, "prompt_invalid", param="messages")),
     (PromptTooLong, Wording(400, _INVALID, "context_length_exceeded", param="messages")),
     (EngineOverloaded, Wording(503, _SERVER, "engine_overloaded", "The queue is full; try again.", retry=True)),
@@ -127,7 +130,7 @@ def wording_of(error: Exception) -> Wording:
 def error_body(error: Exception) -> ErrorResponse:
     """The JSON body that tells a client of an exception, in an answer or inside a started stream."""
     wording = wording_of(error)
-    param = error.field if isinstance(error, AdapterInvalid) else wording.param
+    param = error.field if isinstance(error, AdapterInvalid | FieldRefused) else wording.param
     message = wording.message or str(error)
     return ErrorResponse(error=ErrorBody(message=message, type=wording.type, param=param, code=wording.code))
 
@@ -141,7 +144,7 @@ def log_failure(error: Exception) -> None:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every exception of the floors below, and FastAPI's own, in the OpenAI error shape."""
-    for kind in (RequestRefused, AdapterError, ChatFormatError, EngineError):
+    for kind in (RequestRefused, AdapterError, ChatFormatError, TextError, EngineError):
         app.add_exception_handler(kind, _on_known)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -177,7 +180,10 @@ def _worded(problem: Mapping[str, Any]) -> tuple[str | None, str]:
     """Field and message of one problem of a body."""
     if problem["type"] == "json_invalid":
         return None, f"the body is not valid JSON: {problem['ctx']['error']} (at character {problem['loc'][-1]})"
-    param = ".".join(str(part) for part in problem["loc"][1:])[:_MAX_PARAM_CHARS]
+    path = [str(part) for part in problem["loc"][1:]]
+    if problem["type"].startswith(FIELD_ERROR):
+        path.append(problem["type"].removeprefix(FIELD_ERROR))
+    param = ".".join(path)[:_MAX_PARAM_CHARS]
     if not param and problem["type"] in ("missing", "model_attributes_type"):
         return None, "the body must be a JSON object, sent with content-type: application/json"
     message = problem["msg"]

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from collections.abc import Sequence as Tokens
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from functools import partial
 
 from adapters.weights import SoftPrompt
 from server.engine.constraint import TokenConstraint
+from server.engine.delivery import Action, Delivery
 from server.engine.engine import Engine, SequenceOutput
 from server.engine.errors import EngineDead, EngineError, EngineOverloaded, EngineStopping
 from server.engine.outputs import EngineStats, TokenDelta
@@ -73,6 +74,7 @@ class AsyncEngine:
         self._num_places_taken = 0
         self._request_ids = itertools.count(1)
         self._stats = engine.stats()
+        self._deliveries: dict[asyncio.AbstractEventLoop, Delivery] = {}  # the engine's thread alone looks in here
         self._draining = False
         self._ended = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -80,6 +82,10 @@ class AsyncEngine:
     @property
     def max_model_len(self) -> int:
         return self._engine.config.max_model_len
+
+    @property
+    def vocab_size(self) -> int:
+        return self._engine.vocab_size
 
     @property
     def is_alive(self) -> bool:
@@ -111,22 +117,22 @@ class AsyncEngine:
         await asyncio.to_thread(self._thread.join)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places for requests, so that nothing is read or rendered for one that will be refused.
+    def place(self, count: int = 1) -> Iterator[None]:
+        """Hold some of the places for requests, so that nothing is read or rendered for one that will be refused.
 
         Raises EngineOverloaded, EngineStopping.
         """
         self._refuse_when_draining()
         num_places = self._engine.config.max_num_requests
         with self._streams_lock:
-            if self._num_places_taken >= num_places:
+            if self._num_places_taken + count > num_places:
                 raise EngineOverloaded.with_places_taken(num_places)
-            self._num_places_taken += 1
+            self._num_places_taken += count
         try:
             yield
         finally:
             with self._streams_lock:
-                self._num_places_taken -= 1
+                self._num_places_taken -= count
 
     async def generate(
         self,
@@ -247,32 +253,29 @@ class AsyncEngine:
         except EngineError as error:
             stream = self._streams.get(command.request_id)
             if stream is not None:
-                _call_on(stream.loop, partial(stream.fail, error))
+                self._send(stream.loop, [partial(stream.fail, error)])
 
     def _deliver(self, outputs: list[SequenceOutput]) -> None:
-        by_loop: defaultdict[asyncio.AbstractEventLoop, list[tuple[Stream, SequenceOutput]]] = defaultdict(list)
+        by_loop: defaultdict[asyncio.AbstractEventLoop, list[Action]] = defaultdict(list)
         for output in outputs:
             stream = self._streams.get(output.request_id)
             if stream is not None:
-                by_loop[stream.loop].append((stream, output))
-        for loop, pairs in by_loop.items():
-            _call_on(loop, partial(_push_all, pairs))
+                by_loop[stream.loop].append(partial(stream.push, output))
+        for loop, actions in by_loop.items():
+            self._send(loop, actions)
+
+    def _send(self, loop: asyncio.AbstractEventLoop, actions: list[Action]) -> None:
+        delivery = self._deliveries.get(loop)
+        if delivery is None:
+            delivery = self._deliveries[loop] = Delivery(loop)
+        try:
+            loop.call_soon_threadsafe(delivery.add, actions)
+        except RuntimeError:  # the loop is closed: nobody reads any more
+            logger.debug("a reader's event loop has closed")
 
     def _fail_all(self, error: EngineError) -> None:
         with self._streams_lock:
             self._ended = True
             streams = list(self._streams.values())
         for stream in streams:
-            _call_on(stream.loop, partial(stream.fail, error))
-
-
-def _push_all(pairs: list[tuple[Stream, SequenceOutput]]) -> None:
-    for stream, output in pairs:
-        stream.push(output)
-
-
-def _call_on(loop: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
-    try:
-        loop.call_soon_threadsafe(action)
-    except RuntimeError:  # the loop is closed: nobody reads any more
-        logger.debug("a reader's event loop has closed")
+            self._send(stream.loop, [partial(stream.fail, error)])

@@ -1,9 +1,10 @@
 """The synchronous engine: requests in, a step at a time, tokens out. Knows no threads, no text, no adapter names."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
+from typing import Protocol
 
 from adapters.weights import SoftPrompt
 from server.engine.batch import Batch, StepResult
@@ -12,7 +13,6 @@ from server.engine.config import EngineConfig
 from server.engine.constraint import TokenConstraint, failing_alone
 from server.engine.errors import LogitBiasInvalid, PromptInvalid, PromptTooLong, SequenceFailed
 from server.engine.isolation import run_isolated
-from server.engine.model_runner import ModelRunner
 from server.engine.outputs import EngineStats, FinishReason, TokenLogprobs
 from server.engine.sampling_params import SamplingParams
 from server.engine.scheduler import Scheduler
@@ -33,12 +33,21 @@ class SequenceOutput:
     """Of the token, where they were asked for."""
 
 
+class Runner(Protocol):
+    """What computes a batch."""
+
+    def run(
+        self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt], constraints: Mapping[int, TokenConstraint]
+    ) -> StepResult:
+        """See `ModelRunner.run`, the one that there is."""
+
+
 class Engine:
     """Continuous batching over one model: requests join and leave between any two steps."""
 
     def __init__(
         self,
-        runner: ModelRunner,
+        runner: Runner,
         scheduler: Scheduler,
         block_manager: BlockManager,
         config: EngineConfig,
@@ -52,7 +61,7 @@ class Engine:
         self._scheduler = scheduler
         self._block_manager = block_manager
         self._fingerprint = fingerprint
-        self._vocab_size = vocab_size
+        self.vocab_size = vocab_size
         self._clock = clock
         self._sequences: dict[int, Sequence] = {}
         self._soft_prompts: dict[int, SoftPrompt] = {}
@@ -72,10 +81,10 @@ class Engine:
         total = num_virtual + len(prompt_ids) + num_output
         if num_virtual + len(prompt_ids) == 0:
             raise PromptInvalid("the prompt is empty")
-        if any(not 0 <= token < self._vocab_size for token in prompt_ids):
-            raise PromptInvalid(f"the prompt has token ids outside 0 to {self._vocab_size - 1}")
-        if params and any(token >= self._vocab_size for token, _ in params.logit_bias):
-            raise LogitBiasInvalid(f"logit_bias has token ids outside 0 to {self._vocab_size - 1}")
+        if any(not 0 <= token < self.vocab_size for token in prompt_ids):
+            raise PromptInvalid(f"the prompt has token ids outside 0 to {self.vocab_size - 1}")
+        if params and any(token >= self.vocab_size for token, _ in params.logit_bias):
+            raise LogitBiasInvalid(f"logit_bias has token ids outside 0 to {self.vocab_size - 1}")
         if total > self.config.max_model_len:
             virtual = f"{num_virtual} virtual tokens + " if num_virtual else ""
             raise PromptTooLong(

@@ -13,7 +13,7 @@ LEAST_TOKENS = 16
 """A prompt of thousands of tokens must come to its end, even if it takes a little more time than it should."""
 MEASURE_EVERY = 32
 """After so many steps with prompts, one goes without: what decoding alone takes changes with the sequences."""
-LARGEST_SHARE = 3.0
+LARGEST_SHARE = 4.0
 """Most time for prompts in a step, in times of what decoding alone takes, however many of them wait."""
 
 

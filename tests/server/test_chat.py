@@ -207,10 +207,8 @@ async def test_messages_that_the_template_refuses_are_a_400(served: Served) -> N
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"frequency_penalty": 0.5}, "frequency_penalty"),
-        ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "messages.0.name"),
+        ({"best_of": 2}, "best_of"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": None}]}, "messages.0.content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
         ({"messages": [{"role": "user", "content": "x"}] * 1025}, "messages"),
@@ -220,7 +218,6 @@ async def test_messages_that_the_template_refuses_are_a_400(served: Served) -> N
         ({"max_tokens": 5, "max_completion_tokens": 6}, "max_completion_tokens"),
         ({"temperature": 2.1}, "temperature"),
         ({"top_p": 0}, "top_p"),
-        ({"n": 2}, "n"),
         ({"seed": 1 << 63}, "seed"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ""}, "stop.0"),

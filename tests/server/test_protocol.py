@@ -12,17 +12,23 @@ UPPER_BOUNDS = {"string": ("maxLength", "enum", "const"), "integer": ("maximum",
 
 
 def unbounded(schema: dict[str, Any], path: str) -> list[str]:
-    """Paths in a JSON schema where a value may be of any size, and objects that take any key."""
+    """Paths in a JSON schema where a value may be of any size, and objects that take any number of keys.
+
+    What objects of any keys hold is bounded beside the schema, see `json_values`.
+    """
     found = []
     kind = schema.get("type")
     if kind in UPPER_BOUNDS and not any(bound in schema for bound in UPPER_BOUNDS[kind]):
         found.append(path)
-    if kind == "object" and schema.get("additionalProperties", True) is not False:
+    others = schema.get("additionalProperties", True) if kind == "object" else False
+    if others is not False and "maxProperties" not in schema:
         found.append(path)
     if kind == "array" and "maxItems" not in schema:
         found.append(path)
     children = {**schema.get("properties", {}), **schema.get("$defs", {})}
     children |= {f"|{number}": choice for number, choice in enumerate(schema.get("anyOf", []))}
+    if isinstance(others, dict):
+        children["{}"] = others
     if "items" in schema:
         children["[]"] = schema["items"]
     for name, child in children.items():

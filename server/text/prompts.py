@@ -1,0 +1,173 @@
+"""PromptMaker: a request to token ids, sampling parameters and soft prompt. Knows no HTTP and no running engine."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from adapters.base_model import BaseModel
+from adapters.chat_format import ChatFormat, SamplingDefaults, default_chat_format
+from adapters.errors import ChatFormatError
+from adapters.weights import Adapter, SoftPrompt
+from server.engine.errors import PromptTooLong
+from server.engine.sampling_params import SamplingParams
+from server.text.errors import FieldRefused
+from server.text.messages import check_variables, messages_for
+from server.text.model_names import ModelResolver
+from server.text.request import ChatPrompt, CompletionRequest, Prompt, Sampling, TextPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyPrompt:
+    """What the engine is given, and what the answer's text needs.
+
+    `fingerprint` tells base models and adapters apart, by what they hold, for OpenAI's system_fingerprint.
+    """
+
+    token_ids: list[int]
+    params: SamplingParams
+    soft_prompt: SoftPrompt | None
+    stop: tuple[str, ...]
+    fingerprint: str
+
+    def params_of(self, index: int) -> SamplingParams:
+        """Those of one of several choices: each has a seed of its own, the first one the request's."""
+        if index == 0:
+            return self.params
+        message = f"{self.params.seed} {index}".encode()
+        seed = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little") >> 1
+        return replace(self.params, seed=seed)
+
+
+class PromptMaker:
+    """Reads the disk and takes long before the engine: to be called in a worker thread; any number of them at once."""
+
+    def __init__(
+        self,
+        base: BaseModel,
+        resolver: ModelResolver,
+        *,
+        max_model_len: int,
+        vocab_size: int,
+        stop_token_ids: frozenset[int],
+    ) -> None:
+        self._resolver = resolver
+        self._tokenizer = base.tokenizer
+        self._fingerprint = base.identity.fingerprint
+        self._base_format = default_chat_format(base.tokenizer)
+        self._max_model_len = max_model_len
+        self._vocab_size = vocab_size
+        self._stop_token_ids = stop_token_ids
+        self._max_prompt_chars = max_model_len * max(map(len, base.tokenizer.get_vocab()))
+        # Encoding changes the tokenizer while these are set, and requests are encoded in several threads at once.
+        base.tokenizer.backend_tokenizer.no_truncation()
+        base.tokenizer.backend_tokenizer.no_padding()
+
+    def make(self, request: CompletionRequest) -> ReadyPrompt:
+        """Everything before the engine.
+
+        Raises AdapterNotFound, AdapterIncompatible, StoreFailure, ChatFormatError, FieldRefused, PromptTooLong.
+        """
+        adapter = self._resolver.load(request.model)
+        chat_format = self.format_of(adapter)
+        soft_prompt = adapter.soft_prompt if adapter else None
+        token_ids = self.encode(request.prompt, chat_format)
+        max_tokens = self._max_tokens(request.sampling, chat_format.sampling, len(token_ids), soft_prompt)
+        return ReadyPrompt(
+            token_ids,
+            self._sampling_params(request.sampling, chat_format.sampling, max_tokens),
+            soft_prompt,
+            self._stop_strings(request, chat_format),
+            self._fingerprint_with(soft_prompt),
+        )
+
+    def format_of(self, adapter: Adapter | None) -> ChatFormat:
+        """The adapter's own chat format, or the base model's."""
+        return (adapter.manifest.chat_format if adapter else None) or self._base_format
+
+    def encode(self, prompt: Prompt, chat_format: ChatFormat) -> list[int]:
+        """The prompt's token ids, without virtual tokens. Raises ChatFormatError, FieldRefused, PromptTooLong."""
+        if isinstance(prompt, ChatPrompt):
+            self._refuse_hopeless(_texts(prompt.messages))
+            check_variables(chat_format, prompt.options)
+            messages = messages_for(chat_format, self._tokenizer, prompt.messages)
+            token_ids = chat_format.encode(messages, self._tokenizer, prompt.options)
+            if not token_ids:
+                raise ChatFormatError("messages: the chat template makes an empty prompt of them")
+            return token_ids
+        if isinstance(prompt, TextPrompt):
+            self._refuse_hopeless([prompt.text])
+            encoded = self._tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
+            return list(encoded["input_ids"])
+        return list(prompt.token_ids)
+
+    def _refuse_hopeless(self, texts: Iterable[str]) -> None:
+        """Refuse text that is too long even in the longest tokens, before seconds are spent on encoding it."""
+        num_chars = sum(map(len, texts))
+        if num_chars > self._max_prompt_chars:
+            raise PromptTooLong(
+                f"this model's context is {self._max_model_len} tokens: {num_chars} characters do not fit"
+            )
+
+    def _max_tokens(
+        self, sampling: Sampling, defaults: SamplingDefaults, num_prompt_tokens: int, soft_prompt: SoftPrompt | None
+    ) -> int:
+        """The request's own max_tokens if it fits; else what the adapter asks for, up to all that is left."""
+        num_virtual_tokens = soft_prompt.num_virtual_tokens if soft_prompt else 0
+        limit = self._max_model_len
+        room = limit - num_virtual_tokens - num_prompt_tokens
+        wanted = sampling.max_tokens or 1
+        if room < wanted:
+            virtual = f", the adapter's {num_virtual_tokens} virtual tokens" if num_virtual_tokens else ""
+            raise PromptTooLong(
+                f"this model's context is {limit} tokens: the prompt's {num_prompt_tokens} tokens{virtual} and "
+                f"{wanted} for the answer are {wanted - room} too many"
+            )
+        if sampling.max_tokens is not None:
+            return sampling.max_tokens
+        return room if defaults.max_tokens is None else min(defaults.max_tokens, room)
+
+    def _sampling_params(self, sampling: Sampling, defaults: SamplingDefaults, max_tokens: int) -> SamplingParams:
+        return SamplingParams(
+            max_tokens=max_tokens,
+            min_tokens=self._min_tokens(sampling, max_tokens),
+            temperature=_first(sampling.temperature, defaults.temperature, 1.0),
+            top_p=_first(sampling.top_p, defaults.top_p, 1.0),
+            top_k=(defaults.top_k if sampling.top_k is None else sampling.top_k) or None,
+            min_p=sampling.min_p,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            repetition_penalty=sampling.repetition_penalty,
+            logit_bias=self._logit_bias(sampling),
+            num_logprobs=sampling.num_logprobs,
+            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+            stop_token_ids=frozenset() if sampling.ignore_eos else self._stop_token_ids,
+        )
+
+    def _min_tokens(self, sampling: Sampling, max_tokens: int) -> int:
+        if sampling.min_tokens > max_tokens:
+            raise FieldRefused("min_tokens", f"is more than the {max_tokens} tokens that there may be")
+        return sampling.min_tokens
+
+    def _logit_bias(self, sampling: Sampling) -> tuple[tuple[int, float], ...]:
+        unknown = [token_id for token_id in sampling.logit_bias if token_id >= self._vocab_size]
+        if unknown:
+            raise FieldRefused("logit_bias", f"{unknown[0]} is no token id: they end at {self._vocab_size - 1}")
+        return tuple(sorted(sampling.logit_bias.items()))
+
+    def _stop_strings(self, request: CompletionRequest, chat_format: ChatFormat) -> tuple[str, ...]:
+        of_format = chat_format.stop if isinstance(request.prompt, ChatPrompt) else ()
+        return (*request.sampling.stop, *of_format)
+
+    def _fingerprint_with(self, soft_prompt: SoftPrompt | None) -> str:
+        names = f"{self._fingerprint} {soft_prompt.digest if soft_prompt else ''}"
+        return f"fp_{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+
+
+def _texts(messages: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    return (message["content"] for message in messages if isinstance(message.get("content"), str))
+
+
+def _first(*choices: float | None) -> float:
+    return next(choice for choice in choices if choice is not None)

@@ -1,0 +1,69 @@
+"""What a completion is asked with, in the terms of text. Knows no wire types and no engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters.chat_format import RenderOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """Messages, as a chat template takes them, and how they are rendered."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    options: RenderOptions = field(default_factory=RenderOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrompt:
+    """Text that is continued as it stands; `add_special_tokens`: the tokenizer's own before it, such as BOS."""
+
+    text: str
+    add_special_tokens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPrompt:
+    """Token ids that are continued as they stand."""
+
+    token_ids: tuple[int, ...]
+
+
+Prompt = ChatPrompt | TextPrompt | TokenPrompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen. None means: what the adapter asks for, and else the server's default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    """0 keeps all tokens."""
+    min_p: float = 0
+    presence_penalty: float = 0
+    frequency_penalty: float = 0
+    repetition_penalty: float = 1
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to logits, by token id."""
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    """Beside these, the stop strings of the adapter's chat format end the answer."""
+    ignore_eos: bool = False
+    num_logprobs: int | None = None
+    """For each token its log-probability and those of so many likeliest ones; None for none of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """One prompt, answered `n` times."""
+
+    model: str
+    prompt: Prompt
+    sampling: Sampling = field(default_factory=Sampling)
+    n: int = 1
+    tenant_salt: bytes = b""
+    """The cached prompts of one tenant are not found by another; adapters' virtual tokens are everybody's."""
