@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
 from server.api import adapters, chat, health, models
@@ -22,6 +23,7 @@ from server.services import Services
 from server.text.completion import Completions
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
+from server.text.structure.compiler import GrammarCompiler
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +66,14 @@ def _parts(services: Services, settings: Settings) -> Parts:
         vocab_size=services.engine.vocab_size,
         stop_token_ids=services.stop_token_ids,
     )
+    tokenizer = services.base.tokenizer
+    assert isinstance(tokenizer, PreTrainedTokenizerFast), "build_services takes no other"
+    grammars = GrammarCompiler(tokenizer, services.engine.vocab_size, stop_token_ids=services.stop_token_ids)
     return Parts(
         engine=services.engine,
         registry=services.registry,
         resolver=resolver,
-        completions=Completions(services.engine, prompts, services.base),
+        completions=Completions(services.engine, prompts, grammars, services.base),
         keys=KeyRing(
             api_keys=(key.get_secret_value() for key in settings.api_keys),
             admin_keys=(key.get_secret_value() for key in settings.admin_keys),

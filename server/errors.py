@@ -30,6 +30,7 @@ from server.engine.errors import (
     EngineError,
     EngineOverloaded,
     EngineStopping,
+    LogitBiasInvalid,
     PromptInvalid,
     PromptTooLong,
     SequenceFailed,
@@ -37,6 +38,7 @@ from server.engine.errors import (
 from server.protocol.base import FIELD_ERROR
 from server.protocol.errors import ErrorBody, ErrorResponse
 from server.text.errors import FieldRefused, TextError
+from server.text.structure.errors import StructureBusy, StructureFailed, StructureUnsupported
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +103,10 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (StoreFailure, Wording(500, _SERVER, "store_failure")),
     (ChatFormatError, Wording(400, _INVALID, "messages_refused", param="messages")),
     (FieldRefused, Wording(400, _INVALID, "invalid_value")),
+    (StructureUnsupported, Wording(400, _INVALID, "structure_unsupported")),
+    (StructureFailed, Wording(400, _INVALID, "structure_failed")),
+    (StructureBusy, Wording(503, _SERVER, "grammar_compiler_busy", retry=True)),
+    (LogitBiasInvalid, Wording(400, _INVALID, "invalid_value", param="logit_bias")),
     (PromptInvalid, Wording(400, _INVALID, "prompt_invalid", param="messages")),
     (PromptTooLong, Wording(400, _INVALID, "context_length_exceeded", param="messages")),
     (EngineOverloaded, Wording(503, _SERVER, "engine_overloaded", "The queue is full; try again.", retry=True)),

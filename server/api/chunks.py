@@ -38,12 +38,12 @@ class ChunkWriter:
         if state is None:
             state = self._choices[delta.index] = _ChoiceState(_ContentChunks(self, delta.index))
             written.append(self._chunk(delta.index, Delta(role="assistant", content="")))
+        if delta.reasoning:
+            written.append(self._chunk(delta.index, Delta(reasoning_content=delta.reasoning)))
         if delta.text and not delta.tokens:
             written.append(state.content.chunk(delta.text))
         elif delta.text or delta.tokens:
             written.append(self._chunk(delta.index, Delta(content=delta.text), delta))
-        if delta.reasoning:
-            written.append(self._chunk(delta.index, Delta(reasoning_content=delta.reasoning)))
         if delta.calls:
             written.append(self._chunk(delta.index, Delta(tool_calls=[_call(call) for call in delta.calls])))
             state.has_calls = True

@@ -1,12 +1,12 @@
 """A chat request's wire types in the terms of the text floor. Knows no route."""
 
-from typing import Any
-
 from adapters.chat_format import RenderOptions
 from server.protocol.chat import ChatCompletionRequest, PromptFields
 from server.protocol.messages import ChatMessage
 from server.protocol.sampling import SamplingFields
 from server.text.request import ChatPrompt, CompletionRequest, Sampling
+from server.text.structure.structures import Choice, Grammar, JsonObject, JsonSchema, Regex, Structure, ToolCalls
+from server.text.tools.definitions import FunctionTool, ToolCall, ToolChoice, ToolChoiceMode, Turn
 
 
 def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes) -> CompletionRequest:
@@ -17,6 +17,7 @@ def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes) -> Co
         model=body.model,
         prompt=to_chat_prompt(body),
         sampling=to_sampling(body, max_tokens=max_tokens, num_logprobs=num_logprobs),
+        structure=to_structure(body),
         n=body.n or 1,
         tenant_salt=tenant_salt,
     )
@@ -24,7 +25,7 @@ def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes) -> Co
 
 def to_chat_prompt(body: PromptFields) -> ChatPrompt:
     """What the model is shown."""
-    variables: dict[str, bool | str] = {}
+    variables: dict[str, object] = {}
     if body.chat_template_kwargs is not None:
         variables |= body.chat_template_kwargs.model_dump(exclude_none=True)
     if body.reasoning_effort is not None:
@@ -32,7 +33,44 @@ def to_chat_prompt(body: PromptFields) -> ChatPrompt:
     continues = bool(body.continue_final_message)
     opens_turn = not continues if body.add_generation_prompt is None else body.add_generation_prompt
     options = RenderOptions(variables=variables, add_generation_prompt=opens_turn, continue_final_message=continues)
-    return ChatPrompt(tuple(_message(message) for message in body.messages), options)
+    tools = _tools(body) if _choice(body).mode is not ToolChoiceMode.NONE else ()
+    return ChatPrompt(tuple(_turn(message) for message in body.messages), tools, options)
+
+
+def to_structure(body: ChatCompletionRequest) -> Structure | None:
+    """What the answer must look like. Raises StructureInvalid."""
+    if body.tools is not None:
+        calls = ToolCalls.asked(_tools(body), _choice(body), parallel=body.parallel_tool_calls is not False)
+        if calls is not None:
+            return calls
+    form, outputs = body.response_format, body.structured_outputs
+    if form is not None and form.json_schema is not None:
+        return JsonSchema(form.json_schema.json_schema, bool(form.json_schema.strict))
+    if form is not None and form.type == "json_object":
+        return JsonObject()
+    if outputs is None:
+        return None
+    if outputs.regex is not None:
+        return Regex(outputs.regex)
+    return Choice(tuple(outputs.choice)) if outputs.choice is not None else Grammar(outputs.grammar or "")
+
+
+def _tools(body: PromptFields) -> tuple[FunctionTool, ...]:
+    functions = [tool.function for tool in body.tools or ()]
+    return tuple(
+        FunctionTool(function.name, function.description, function.parameters, bool(function.strict))
+        for function in functions
+    )
+
+
+def _choice(body: PromptFields) -> ToolChoice:
+    """Without one, tools may be called."""
+    choice = body.tool_choice
+    if choice is None:
+        return ToolChoice(ToolChoiceMode.AUTO)
+    if choice.function is not None:
+        return ToolChoice(ToolChoiceMode.REQUIRED, choice.function.name)
+    return ToolChoice(ToolChoiceMode(choice.type))
 
 
 def to_sampling(body: SamplingFields, *, max_tokens: int | None, num_logprobs: int | None) -> Sampling:
@@ -55,17 +93,14 @@ def to_sampling(body: SamplingFields, *, max_tokens: int | None, num_logprobs: i
     )
 
 
-def _message(message: ChatMessage) -> dict[str, Any]:
-    """Only what is there: templates ask whether a field is defined."""
-    fields: dict[str, Any] = {"role": message.role, "content": message.text}
-    if message.name is not None:
-        fields["name"] = message.name
-    if message.reasoning_content is not None:
-        fields["reasoning_content"] = message.reasoning_content
-    if message.tool_call_id is not None:
-        fields["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        fields["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": call.function.model_dump()} for call in message.tool_calls
-        ]
-    return fields
+def _turn(message: ChatMessage) -> Turn:
+    return Turn(
+        message.role,
+        message.text or "",
+        name=message.name,
+        tool_calls=tuple(
+            ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
+        ),
+        tool_call_id=message.tool_call_id,
+        reasoning=message.reasoning_content,
+    )

@@ -1,29 +1,42 @@
 """Completions: a prompt in, text out, through chat format, engine, detokeniser and stop strings. Knows no HTTP."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from adapters.base_model import BaseModel
 from server.engine.async_engine import AsyncEngine
+from server.engine.constraint import TokenConstraint
 from server.engine.outputs import FinishReason
-from server.text.answer import AnswerText
+from server.text.answer import AnswerText, Piece
 from server.text.deltas import Completion, TextDelta, Usage, folded
 from server.text.detokenizer import IncrementalDetokenizer
 from server.text.merging import merged
 from server.text.prompts import PromptMaker, ReadyPrompt
+from server.text.reader import AnswerReader, Reading
 from server.text.request import CompletionRequest
 from server.text.stop import StopMatcher
+from server.text.structure.compiler import GrammarCompiler
 from server.text.token_bytes import TokenBytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request with what was made of it; a constraint for each choice."""
+
+    request: CompletionRequest
+    prompt: ReadyPrompt
+    constraints: Sequence[TokenConstraint | None]
 
 
 class Completions:
     """Answers requests, streamed or whole, on one base model and its adapters."""
 
-    def __init__(self, engine: AsyncEngine, prompts: PromptMaker, base: BaseModel) -> None:
+    def __init__(self, engine: AsyncEngine, prompts: PromptMaker, grammars: GrammarCompiler, base: BaseModel) -> None:
         self._engine = engine
         self._prompts = prompts
+        self._grammars = grammars
         self._backend = base.tokenizer.backend_tokenizer
         self._token_bytes = TokenBytes(self._backend)
 
@@ -31,11 +44,13 @@ class Completions:
         """The answers while they are made; closing the generator aborts their sequences within a step.
 
         Raises, before the first delta, AdapterNotFound, AdapterIncompatible, StoreFailure, ChatFormatError,
-        PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping; at any time SequenceFailed, EngineDead.
+        FieldRefused, StructureError, PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping; at any time
+        SequenceFailed, EngineDead.
         """
         with self._engine.place(request.n):
             prompt = await asyncio.to_thread(self._prompts.make, request)
-            async with aclosing(self._choices(prompt, request)) as deltas:
+            constraints = [await self._constraint(request) for _ in range(request.n)]
+            async with aclosing(self._choices(_Job(request, prompt, constraints))) as deltas:
                 async for delta in deltas:
                     yield delta
 
@@ -44,17 +59,21 @@ class Completions:
         async with aclosing(self.stream(request)) as deltas:
             return folded([delta async for delta in deltas], request.n)
 
-    async def _choices(self, prompt: ReadyPrompt, request: CompletionRequest) -> AsyncGenerator[TextDelta]:
+    async def _constraint(self, request: CompletionRequest) -> TokenConstraint | None:
+        return None if request.structure is None else await self._grammars.compile(request.structure)
+
+    async def _choices(self, job: _Job) -> AsyncGenerator[TextDelta]:
         """All choices; the others begin after the first one's first delta, and find its prompt in the prefix cache."""
-        first = self._choice(prompt, request, 0)
-        if request.n == 1:
+        n = job.request.n
+        first = self._choice(job, 0)
+        if n == 1:
             async with aclosing(first):
                 async for delta in first:
                     yield delta
             return
         begun = asyncio.Event()
-        others = [_after(begun, self._choice(prompt, request, index)) for index in range(1, request.n)]
-        num_open, num_made, num_cached = request.n, 0, 0
+        others = [_after(begun, self._choice(job, index)) for index in range(1, n)]
+        num_open, num_made, num_cached = n, 0, 0
         async with aclosing(merged([_telling(begun, first), *others])) as deltas:
             async for delta in deltas:
                 if delta.usage is None:
@@ -63,36 +82,52 @@ class Completions:
                 num_open -= 1
                 num_made += delta.usage.completion_tokens
                 num_cached = delta.usage.cached_tokens if delta.index == 0 else num_cached
-                total = None if num_open else Usage(len(prompt.token_ids), num_made, num_cached)
+                total = None if num_open else Usage(len(job.prompt.token_ids), num_made, num_cached)
                 yield replace(delta, usage=total)
 
-    async def _choice(self, prompt: ReadyPrompt, request: CompletionRequest, index: int) -> AsyncGenerator[TextDelta]:
+    async def _choice(self, job: _Job, index: int) -> AsyncGenerator[TextDelta]:
         """One choice; its last delta has the usage of it alone."""
+        prompt, request = job.prompt, job.request
         answer = AnswerText(IncrementalDetokenizer(self._backend), StopMatcher(prompt.stop), self._token_bytes)
+        reader = AnswerReader(request.structure, thinks=prompt.thinks, is_thinking=prompt.is_thinking)
         deltas = self._engine.generate(
             prompt.token_ids,
             prompt.params_of(index),
             soft_prompt=prompt.soft_prompt,
             tenant_salt=request.tenant_salt,
+            constraint=job.constraints[index],
         )
         async with aclosing(deltas):
             async for delta in deltas:
                 piece = answer.decode(delta)
                 reason = FinishReason.STOP if answer.stopped else delta.finish_reason
-                usage = None
+                made = _delta(index, prompt, reader.read(piece.text), piece)
+                if made is not None:
+                    yield made
                 if reason is not None:
                     usage = Usage(len(prompt.token_ids), answer.num_tokens, delta.num_cached_tokens)
-                if piece.text or piece.tokens or reason is not None:
-                    yield TextDelta(
-                        index,
-                        piece.text,
-                        prompt.fingerprint,
-                        tokens=piece.tokens,
-                        finish_reason=reason,
-                        usage=usage,
-                    )
-                if reason is not None:
+                    yield _last_delta(index, prompt, reader.end(), reason, usage)
                     return
+
+
+def _delta(index: int, prompt: ReadyPrompt, reading: Reading, piece: Piece) -> TextDelta | None:
+    if not (reading.text or reading.reasoning or reading.calls or piece.tokens):
+        return None
+    return TextDelta(
+        index, reading.text, prompt.fingerprint, reasoning=reading.reasoning, calls=reading.calls, tokens=piece.tokens
+    )
+
+
+def _last_delta(index: int, prompt: ReadyPrompt, reading: Reading, reason: FinishReason, usage: Usage) -> TextDelta:
+    return TextDelta(
+        index,
+        reading.text,
+        prompt.fingerprint,
+        reasoning=reading.reasoning,
+        calls=reading.calls,
+        finish_reason=reason,
+        usage=usage,
+    )
 
 
 async def _telling(begun: asyncio.Event, deltas: AsyncGenerator[TextDelta]) -> AsyncGenerator[TextDelta]:

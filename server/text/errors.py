@@ -1,7 +1,8 @@
 """What the text floor refuses. Knows no HTTP status.
 
 TextError
-└── FieldRefused    a field of the request that this model cannot honour
+├── FieldRefused       a field of the request that cannot be honoured
+└── StructureError     see `structure.errors`
 """
 
 

@@ -1,54 +1,59 @@
-"""Messages as a chat template can take them. Knows no tokens."""
+"""A conversation as a chat template can take it: roles, names, tools. Knows no tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
 from adapters.chat_format import ChatFormat, RenderOptions
 from adapters.errors import ChatFormatError
 from server.text.errors import FieldRefused
+from server.text.request import ChatPrompt
+from server.text.tools.definitions import Turn
+from server.text.tools.format import ToolFormat
 
 _SYSTEM_ROLES = ("system", "developer")
 
 
-def messages_for(
-    chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """The messages in the roles and fields that templates know.
+def rendered(prompt: ChatPrompt, chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prompt's text. Raises ChatFormatError, and FieldRefused for a variable that the template does not ask for."""
+    check_variables(chat_format, prompt.options)
+    turns = turns_for(chat_format, tokenizer, prompt.turns)
+    given = ToolFormat(chat_format.template).prepare(turns, prompt.tools, system_prompt=chat_format.system_prompt)
+    options = replace(prompt.options, tools=tuple(given.arguments.get("tools", ())))
+    return chat_format.render(given.messages, tokenizer, options)
+
+
+def turns_for(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[Turn]:
+    """The turns in the roles and fields that templates know.
 
     A developer is a system. A name stands before the content of a message, unless the template shows it itself.
     """
-    fitted = [dict(message) for message in messages]
-    for message in fitted:
-        if message["role"] in _SYSTEM_ROLES:
-            message["role"] = "system"
-        if "name" in message and message["role"] != "tool" and not _shows_name(chat_format, tokenizer, message):
-            message["content"] = f"{message.pop('name')}: {message['content'] or ''}"
+    fitted = []
+    for turn in turns:
+        if turn.role in _SYSTEM_ROLES:
+            turn = replace(turn, role="system")
+        if turn.name is not None and turn.role != "tool" and not _shows_name(chat_format, tokenizer, turn.role):
+            turn = replace(turn, name=None, content=f"{turn.name}: {turn.content}")
+        fitted.append(turn)
     return fitted
 
 
 def check_variables(chat_format: ChatFormat, options: RenderOptions) -> None:
     """Raise FieldRefused for a variable that the template does not ask for: it would be accepted and ignored."""
     for name in options.variables:
-        if not mentions(chat_format, name):
+        if name not in chat_format.names:
             field = name if name == "reasoning_effort" else f"chat_template_kwargs.{name}"
             raise FieldRefused(field, "this model's chat template does not ask for it")
 
 
-def mentions(chat_format: ChatFormat, name: str) -> bool:
-    """Whether a template speaks of a variable or a field of messages."""
-    return name in chat_format.names
-
-
-def _shows_name(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, message: Mapping[str, Any]) -> bool:
+def _shows_name(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
     """Whether what the template makes of a message depends on its name."""
-    if not mentions(chat_format, "name"):
+    if "name" not in chat_format.names:
         return False
     texts = set()
     for name in ("Ada", "Zoe"):
-        probe = {"role": message["role"], "content": "hello", "name": name}
         with suppress(ChatFormatError):  # it may want another order of roles
-            texts.add(chat_format.render([probe], tokenizer))
+            texts.add(chat_format.render([{"role": role, "content": "hello", "name": name}], tokenizer))
     return len(texts) == 2

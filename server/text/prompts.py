@@ -2,9 +2,8 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from adapters.base_model import BaseModel
 from adapters.chat_format import ChatFormat, SamplingDefaults, default_chat_format
@@ -13,9 +12,18 @@ from adapters.weights import Adapter, SoftPrompt
 from server.engine.errors import PromptTooLong
 from server.engine.sampling_params import SamplingParams
 from server.text.errors import FieldRefused
-from server.text.messages import check_variables, messages_for
+from server.text.messages import rendered
 from server.text.model_names import ModelResolver
+from server.text.reasoning import has_think_tags, opens_thoughts
 from server.text.request import ChatPrompt, CompletionRequest, Prompt, Sampling, TextPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """Token ids, and the text that they are of; a prompt that was given as ids has none."""
+
+    token_ids: list[int]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,10 @@ class ReadyPrompt:
     soft_prompt: SoftPrompt | None
     stop: tuple[str, ...]
     fingerprint: str
+    thinks: bool
+    """Whether the model may write thoughts between tags before its answer."""
+    is_thinking: bool
+    """Whether the prompt has opened them."""
 
     def params_of(self, index: int) -> SamplingParams:
         """Those of one of several choices: each has a seed of its own, the first one the request's."""
@@ -59,7 +71,8 @@ class PromptMaker:
         self._max_model_len = max_model_len
         self._vocab_size = vocab_size
         self._stop_token_ids = stop_token_ids
-        self._max_prompt_chars = max_model_len * max(map(len, base.tokenizer.get_vocab()))
+        self._vocabulary = frozenset(base.tokenizer.get_vocab())
+        self._max_prompt_chars = max_model_len * max(map(len, self._vocabulary))
         # Encoding changes the tokenizer while these are set, and requests are encoded in several threads at once.
         base.tokenizer.backend_tokenizer.no_truncation()
         base.tokenizer.backend_tokenizer.no_padding()
@@ -72,35 +85,42 @@ class PromptMaker:
         adapter = self._resolver.load(request.model)
         chat_format = self.format_of(adapter)
         soft_prompt = adapter.soft_prompt if adapter else None
-        token_ids = self.encode(request.prompt, chat_format)
-        max_tokens = self._max_tokens(request.sampling, chat_format.sampling, len(token_ids), soft_prompt)
+        encoded = self.encode(request.prompt, chat_format)
+        max_tokens = self._max_tokens(request.sampling, chat_format.sampling, len(encoded.token_ids), soft_prompt)
+        is_chat = isinstance(request.prompt, ChatPrompt)
         return ReadyPrompt(
-            token_ids,
+            encoded.token_ids,
             self._sampling_params(request.sampling, chat_format.sampling, max_tokens),
             soft_prompt,
             self._stop_strings(request, chat_format),
             self._fingerprint_with(soft_prompt),
+            thinks=is_chat and has_think_tags(chat_format.template, self._vocabulary),
+            is_thinking=is_chat and opens_thoughts(encoded.text),
         )
 
     def format_of(self, adapter: Adapter | None) -> ChatFormat:
         """The adapter's own chat format, or the base model's."""
         return (adapter.manifest.chat_format if adapter else None) or self._base_format
 
-    def encode(self, prompt: Prompt, chat_format: ChatFormat) -> list[int]:
-        """The prompt's token ids, without virtual tokens. Raises ChatFormatError, FieldRefused, PromptTooLong."""
+    def encode(self, prompt: Prompt, chat_format: ChatFormat) -> EncodedPrompt:
+        """The prompt as the model sees it, without virtual tokens.
+
+        Raises ChatFormatError, FieldRefused, PromptTooLong.
+        """
         if isinstance(prompt, ChatPrompt):
-            self._refuse_hopeless(_texts(prompt.messages))
-            check_variables(chat_format, prompt.options)
-            messages = messages_for(chat_format, self._tokenizer, prompt.messages)
-            token_ids = chat_format.encode(messages, self._tokenizer, prompt.options)
+            self._refuse_hopeless(turn.content for turn in prompt.turns)
+            text = rendered(prompt, chat_format, self._tokenizer)
+            token_ids = self._ids(text, add_special_tokens=chat_format.add_special_tokens)
             if not token_ids:
                 raise ChatFormatError("messages: the chat template makes an empty prompt of them")
-            return token_ids
+            return EncodedPrompt(token_ids, text)
         if isinstance(prompt, TextPrompt):
             self._refuse_hopeless([prompt.text])
-            encoded = self._tokenizer(prompt.text, add_special_tokens=prompt.add_special_tokens)
-            return list(encoded["input_ids"])
-        return list(prompt.token_ids)
+            return EncodedPrompt(self._ids(prompt.text, add_special_tokens=prompt.add_special_tokens), prompt.text)
+        return EncodedPrompt(list(prompt.token_ids), "")
+
+    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
     def _refuse_hopeless(self, texts: Iterable[str]) -> None:
         """Refuse text that is too long even in the longest tokens, before seconds are spent on encoding it."""
@@ -163,10 +183,6 @@ class PromptMaker:
     def _fingerprint_with(self, soft_prompt: SoftPrompt | None) -> str:
         names = f"{self._fingerprint} {soft_prompt.digest if soft_prompt else ''}"
         return f"fp_{hashlib.sha256(names.encode()).hexdigest()[:16]}"
-
-
-def _texts(messages: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    return (message["content"] for message in messages if isinstance(message.get("content"), str))
 
 
 def _first(*choices: float | None) -> float:

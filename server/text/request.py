@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from adapters.chat_format import RenderOptions
+from server.text.structure.structures import Structure
+from server.text.tools.definitions import FunctionTool, Turn
 
 
 @dataclass(frozen=True, slots=True)
 class ChatPrompt:
-    """Messages, as a chat template takes them, and how they are rendered."""
+    """A conversation, the functions that may be called in it, and how it is rendered."""
 
-    messages: tuple[Mapping[str, Any], ...]
+    turns: tuple[Turn, ...]
+    tools: tuple[FunctionTool, ...] = ()
     options: RenderOptions = field(default_factory=RenderOptions)
 
 
@@ -64,6 +66,8 @@ class CompletionRequest:
     model: str
     prompt: Prompt
     sampling: Sampling = field(default_factory=Sampling)
+    structure: Structure | None = None
+    """What the answer must look like; with tools, the calls that it may or must make."""
     n: int = 1
     tenant_salt: bytes = b""
     """The cached prompts of one tenant are not found by another; adapters' virtual tokens are everybody's."""

@@ -1,0 +1,80 @@
+"""AnswerReader: the text of an answer into what it says, thinks and calls. Knows no tokens."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from server.text.answer_events import AnswerEvent, ContentText, ReasoningText, ToolCallArguments, ToolCallStarted
+from server.text.deltas import CallDelta
+from server.text.reasoning import ReasoningParser
+from server.text.structure.structures import Structure, ToolCalls
+from server.text.tools.parser import ToolCallParser
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a piece of text came to."""
+
+    text: str
+    reasoning: str = ""
+    calls: tuple[CallDelta, ...] = ()
+
+
+class AnswerReader:
+    """One answer's. `thinks`: the model may write thoughts between tags; `is_thinking`: the prompt has opened them.
+
+    An answer that must have a form has no thoughts before it.
+    """
+
+    def __init__(self, structure: Structure | None, *, thinks: bool, is_thinking: bool) -> None:
+        calls = structure if isinstance(structure, ToolCalls) else None
+        is_bound = structure is not None and (calls is None or calls.is_required)
+        self._reasoning = ReasoningParser(is_open=is_thinking) if thinks and not is_bound else None
+        self._tools = None
+        if calls is not None:
+            names = [function.name for function in calls.functions]
+            self._tools = ToolCallParser(names, is_constrained=True, may_be_text=not calls.is_required)
+
+    def read(self, text: str) -> Reading:
+        """What this piece makes known."""
+        if self._reasoning is None and self._tools is None:
+            return Reading(text)
+        return _reading(self._events(text))
+
+    def end(self) -> Reading:
+        """What was held back, at the answer's end."""
+        events: list[AnswerEvent] = []
+        if self._reasoning is not None:
+            events += self._called(self._reasoning.flush())
+        if self._tools is not None:
+            events += self._tools.flush()
+        return _reading(events)
+
+    def _events(self, text: str) -> list[AnswerEvent]:
+        pieces: Iterable[ReasoningText | ContentText] = [ContentText(text)]
+        if self._reasoning is not None:
+            pieces = self._reasoning.decode(text)
+        return self._called(pieces)
+
+    def _called(self, pieces: Iterable[ReasoningText | ContentText]) -> list[AnswerEvent]:
+        events: list[AnswerEvent] = []
+        for piece in pieces:
+            if self._tools is not None and isinstance(piece, ContentText):
+                events += self._tools.decode(piece.text)
+            else:
+                events.append(piece)
+        return events
+
+
+def _reading(events: Iterable[AnswerEvent]) -> Reading:
+    text, reasoning = "", ""
+    calls = []
+    for event in events:
+        if isinstance(event, ContentText):
+            text += event.text
+        elif isinstance(event, ReasoningText):
+            reasoning += event.text
+        elif isinstance(event, ToolCallStarted):
+            calls.append(CallDelta(event.index, event.name, ""))
+        elif isinstance(event, ToolCallArguments):
+            calls.append(CallDelta(event.index, None, event.fragment))
+    return Reading(text, reasoning, tuple(calls))

@@ -1,0 +1,152 @@
+"""GrammarCompiler: structures into constraints on tokens, off the event loop. Knows no HTTP and no engine thread."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.hf import from_tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from server.engine.constraint import TokenConstraint
+from server.text.structure.cache import CompiledGrammar, GrammarCache
+from server.text.structure.constraint import GrammarConstraint, TokenSets
+from server.text.structure.errors import StructureBusy, StructureInvalid, StructureUnsupported
+from server.text.structure.grammar import GrammarWriter
+from server.text.structure.limits import StructureLimits
+from server.text.structure.structures import Structure
+
+logger = logging.getLogger(__name__)
+
+_MAX_ERROR_CHARS = 300
+_BASE_BYTES = 256 * 1024
+_BYTES_PER_CHARACTER = 64
+
+
+class GrammarCompiler:
+    """Compiles for one model. Its vocabulary may be larger than the tokenizer's: the ids beyond are never allowed.
+
+    The tokenizer's table takes about a second to build; that is done at the first call, or by `prepare`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        vocab_size: int,
+        *,
+        stop_token_ids: Iterable[int],
+        limits: StructureLimits | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._tokens = TokenSets.of(
+            vocab_size, known_token_ids=tokenizer.get_vocab().values(), stop_token_ids=stop_token_ids
+        )
+        self._limits = limits or StructureLimits()
+        self._writer = GrammarWriter(self._limits)
+        self._cache = GrammarCache(max_bytes=self._limits.cache_bytes)
+        self._pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix="grammar")
+        self._slots = asyncio.Semaphore(self._limits.workers)
+        self._table: LLTokenizer | None = None
+        self._table_lock = threading.Lock()
+
+    async def compile(self, structure: Structure) -> TokenConstraint:
+        """A constraint for one answer; each choice of a request needs one of its own.
+
+        Raises StructureInvalid, StructureBusy, StructureUnsupported.
+        """
+        await self.prepare()
+        try:
+            async with asyncio.timeout(self._limits.wait_seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise StructureBusy("too many structures are being compiled; try again later") from None
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._compile, structure)
+        future.add_done_callback(self._release)
+        done, _ = await asyncio.wait({future}, timeout=self._limits.compile_seconds)
+        if not done:
+            raise self._too_slow(structure)
+        return future.result()
+
+    async def prepare(self) -> None:
+        """Build the tokenizer's table, if that is still to be done. Raises StructureUnsupported."""
+        if self._table is None:
+            await asyncio.to_thread(self._built_table)
+
+    def close(self) -> None:
+        """Take no more structures."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _release(self, future: asyncio.Future[TokenConstraint]) -> None:
+        """A worker is free again, be its caller still there or not."""
+        self._slots.release()
+        if not future.cancelled():
+            future.exception()  # taken note of, so that asyncio does not complain when the caller has left
+
+    def _built_table(self) -> LLTokenizer:
+        with self._table_lock:
+            if self._table is None:
+                self._table = self._new_table()
+            return self._table
+
+    def _new_table(self) -> LLTokenizer:
+        if not self._tokens.stop_token_ids:
+            raise StructureUnsupported("this model has no token that ends an answer, so no structure can be kept to")
+        try:
+            return from_tokenizer(
+                self._tokenizer,
+                n_vocab=max(self._vocab_size, len(self._tokenizer)),
+                eos_token=min(self._tokens.stop_token_ids),
+            )
+        except ValueError as error:
+            logger.warning("structured output is not to be had with this tokenizer: %s", error)
+            raise StructureUnsupported("structured output is not to be had with this model's tokenizer") from error
+
+    def _compile(self, structure: Structure) -> TokenConstraint:
+        """Runs in a worker thread."""
+        source = self._writer.write(structure)
+        grammar = self._cache.get(source)
+        if grammar is None:
+            grammar = self._new_grammar(source, structure)
+            self._cache.put(source, grammar)
+        return GrammarConstraint(grammar.matcher.deep_copy(), self._tokens)
+
+    def _new_grammar(self, source: str, structure: Structure) -> CompiledGrammar:
+        try:
+            matcher = LLMatcher(self._built_table(), source, log_level=0, limits=_parser_limits())
+            matcher.compute_bitmask()  # what is wrong at the first token already is refused here
+        except BaseException as error:  # a panic in a library written in Rust is no Exception
+            if isinstance(error, (KeyboardInterrupt, SystemExit, StructureUnsupported)):
+                raise
+            logger.warning("llguidance failed on %s", structure.field, exc_info=True)
+            raise StructureInvalid(structure.field, "cannot be compiled") from error
+        if matcher.is_error():
+            raise StructureInvalid(structure.field, _worded(matcher.get_error()))
+        return CompiledGrammar(matcher, _BASE_BYTES + _BYTES_PER_CHARACTER * len(source))
+
+    def _too_slow(self, structure: Structure) -> StructureInvalid:
+        milliseconds = round(self._limits.compile_seconds * 1000)
+        return StructureInvalid(structure.field, f"takes longer to compile than {milliseconds} ms")
+
+
+def _parser_limits() -> LLParserLimits:
+    """llguidance's own bounds: how much work compiling and each token may take."""
+    return LLParserLimits(
+        max_items_in_row=2_000,
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=50_000,
+        max_lexer_states=50_000,
+        max_grammar_size=200_000,
+        verbose_errors=False,
+    )
+
+
+def _worded(error: str) -> str:
+    """llguidance's message for a client: what a parser of patterns says last, or else the first line."""
+    first, _, _ = error.strip().partition("\n")
+    _, _, reason = error.rpartition("\nerror: ")
+    line = "".join(c for c in reason.strip().partition("\n")[0] or first if c.isprintable())
+    return line if len(line) <= _MAX_ERROR_CHARS else f"{line[:_MAX_ERROR_CHARS]}…"

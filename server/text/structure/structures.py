@@ -1,0 +1,102 @@
+"""What an answer must look like, as a request asks for it. Knows no grammar and no tokenizer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from server.text.structure.errors import StructureInvalid
+from server.text.tools.definitions import FunctionTool, ToolChoice, ToolChoiceMode
+
+MAX_PARALLEL_CALLS = 32
+"""Calls in one answer: a small model that cannot stop calling is ended here."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonObject:
+    """Any JSON object."""
+
+    field: str = "response_format"
+
+
+@dataclass(frozen=True, slots=True)
+class JsonSchema:
+    """JSON that validates against a schema.
+
+    Strict or not, the answer validates. `is_strict` decides on what JSON Schema lets a reader ignore, keywords that it
+    does not have and formats that are not enforced: they are refused, or else have no effect.
+    """
+
+    schema: Mapping[str, Any]
+    is_strict: bool = False
+    field: str = "response_format.json_schema.schema"
+
+
+@dataclass(frozen=True, slots=True)
+class Regex:
+    """Text that matches a regular expression (Rust's syntax) from its first character to its last."""
+
+    pattern: str
+    field: str = "structured_outputs.regex"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of these texts."""
+
+    choices: tuple[str, ...]
+    field: str = "structured_outputs.choice"
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """Text of a context-free grammar, written in llguidance's Lark dialect or in GBNF (`root ::= …`)."""
+
+    text: str
+    field: str = "structured_outputs.grammar"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Calls of these functions, in the Hermes form, with arguments that validate against their schemas.
+
+    If none is required the answer may be text, or text and then calls.
+    """
+
+    functions: tuple[FunctionTool, ...]
+    is_required: bool
+    max_calls: int = MAX_PARALLEL_CALLS
+    field: str = "tools"
+
+    @classmethod
+    def asked(cls, tools: Sequence[FunctionTool], choice: ToolChoice, *, parallel: bool = True) -> Self | None:
+        """What `tools`, `tool_choice` and `parallel_tool_calls` ask for; None if nothing may be called.
+
+        Raises StructureInvalid.
+        """
+        _check_names(tools)
+        if choice.name is not None:
+            named = tuple(tool for tool in tools if tool.name == choice.name)
+            if not named:
+                raise StructureInvalid("tool_choice.function.name", "names none of the tools")
+            return cls(named, is_required=True, max_calls=1, field=f"tools.{tools.index(named[0])}")
+        if choice.mode is ToolChoiceMode.REQUIRED and not tools:
+            raise StructureInvalid("tool_choice", "requires a call, but there are no tools")
+        if choice.mode is ToolChoiceMode.NONE or not tools:
+            return None
+        is_required = choice.mode is ToolChoiceMode.REQUIRED
+        return cls(tuple(tools), is_required, MAX_PARALLEL_CALLS if parallel else 1)
+
+    def field_of(self, index: int) -> str:
+        """The request's field with the schema of one of these functions."""
+        place = self.field if len(self.functions) == 1 and self.field != "tools" else f"{self.field}.{index}"
+        return f"{place}.function.parameters"
+
+
+Structure = JsonObject | JsonSchema | Regex | Choice | Grammar | ToolCalls
+
+
+def _check_names(tools: Sequence[FunctionTool]) -> None:
+    names = [tool.name for tool in tools]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise StructureInvalid(f"tools.{index}.function.name", "is the name of another tool too")

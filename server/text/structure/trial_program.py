@@ -1,0 +1,92 @@
+"""The program that tries grammars out, in a process of its own: llguidance may hang on one, or overflow its stack.
+
+It is run as a file, and needs nothing of the server. A message is 4 bytes of length (little-endian) and UTF-8: in come
+grammars, out come problems; an empty one means that the grammar compiles. It ends with its input.
+"""
+
+import resource
+import signal
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+LENGTH_BYTES = 4
+READY = "ready"
+"""The first message out: the next grammar finds a program that has started."""
+_STACK_BYTES = 1 << 20  # far less than the server's threads have: what overflows it here cannot do so there
+_MEMORY_BYTES = 2 << 30
+_GIVE_UP_SECONDS = 5.0  # should the server be gone, and nobody end this program
+
+
+def parser_limits() -> LLParserLimits:
+    """llguidance's own bounds: how much work compiling and each token may take."""
+    return LLParserLimits(
+        max_items_in_row=2_000,
+        initial_lexer_fuel=1_000_000,
+        step_lexer_fuel=200_000,
+        step_max_items=50_000,
+        max_lexer_states=50_000,
+        max_grammar_size=200_000,
+        precompute_large_lexemes=False,
+        verbose_errors=False,
+    )
+
+
+def problem_of(matcher: LLMatcher) -> str:
+    """Compute what may come first, where much of the work is done, and say what is wrong by then."""
+    matcher.compute_bitmask()
+    return matcher.get_error()
+
+
+def read_message(stream: BinaryIO) -> str | None:
+    """The next message; None at the end."""
+    head = stream.read(LENGTH_BYTES)
+    if len(head) < LENGTH_BYTES:
+        return None
+    length = int.from_bytes(head, "little")
+    body = stream.read(length)
+    return body.decode() if len(body) == length else None
+
+
+def message(text: str) -> bytes:
+    body = text.encode()
+    return len(body).to_bytes(LENGTH_BYTES, "little") + body
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    threading.stack_size(_STACK_BYTES)
+    worker = threading.Thread(target=_serve, args=(float(sys.argv[1]),))
+    worker.start()
+    worker.join()
+
+
+def _serve(max_cpu_seconds: float) -> None:
+    tokenizer = LLTokenizer("byte")
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    answer: str = READY
+    while True:
+        sink.write(message(answer))
+        sink.flush()
+        grammar = read_message(source)
+        if grammar is None:
+            return
+        answer = _try_out(grammar, tokenizer, max_cpu_seconds)
+
+
+def _try_out(grammar: str, tokenizer: LLTokenizer, max_cpu_seconds: float) -> str:
+    signal.setitimer(signal.ITIMER_REAL, _GIVE_UP_SECONDS)  # its signal ends the process
+    before = time.thread_time()
+    problem = problem_of(LLMatcher(tokenizer, grammar, log_level=0, limits=parser_limits()))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if not problem and time.thread_time() - before > max_cpu_seconds:
+        return "takes too long to compile"
+    return problem
+
+
+if __name__ == "__main__":
+    main()
