@@ -73,18 +73,19 @@ def check_against_stock(
     block_size: int,
     num_blocks: int,
 ) -> None:
-    """Compute the same prompts packed: a chunk of each, then the rest, so that cached keys are read too.
+    """Compute the same prompts packed, in three steps that read what earlier ones cached.
+
+    First two tokens or a few more of each, then all but the last, then the last alone: single tokens may be computed in
+    a way of their own.
 
     Uses the cache's first blocks, and keeps nothing there. Raises ModelUnsupported when an answer differs.
     """
     blocks = BlockManager(num_blocks, block_size)
     sequences = [_admitted(i, answer.token_ids, blocks) for i, answer in enumerate(answers)]
-    first = [ScheduledSequence(sequence, 0, 2 + i) for i, sequence in enumerate(sequences)]
-    rest = [ScheduledSequence(item.sequence, item.stop, item.sequence.num_tokens - item.stop) for item in first]
     try:
         with torch.inference_mode():
-            runner.logits(Batch(tuple(first), ()), {})
-            logits = runner.logits(Batch(tuple(rest), ()), {}).float().cpu()
+            for step in _steps(sequences):
+                logits = runner.logits(step, {}).float().cpu()
     except Exception as error:
         raise ModelUnsupported(f"models of type {model_type} cannot be computed packed: {error}") from error
     for answer, packed in zip(answers, logits, strict=True):
@@ -102,3 +103,11 @@ def _admitted(request_id: int, token_ids: list[int], blocks: BlockManager) -> Se
     if blocks.admit(sequence) is None:
         raise ModelUnsupported("the KV cache is too small for the start-up self-check; raise --kv-cache-memory")
     return sequence
+
+
+def _steps(sequences: list[Sequence]) -> list[Batch]:
+    """Three steps over all of every sequence; one of three tokens takes no part in the second."""
+    first = [ScheduledSequence(sequence, 0, 2 + i) for i, sequence in enumerate(sequences)]
+    rest = [ScheduledSequence(item.sequence, item.stop, item.sequence.num_tokens - 1 - item.stop) for item in first]
+    last = [ScheduledSequence(sequence, sequence.num_tokens - 1, 1) for sequence in sequences]
+    return [Batch(tuple(items), ()) for items in (first, [item for item in rest if item.num_tokens > 0], last)]
