@@ -1,9 +1,7 @@
 """Services: what a server is made of, opened from its settings: base model, store, registry, engine. Knows no HTTP."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from adapters.base_model import BaseModel, choose_device, choose_dtype, open_base_model
@@ -19,7 +17,6 @@ from server.engine.loader import load_engine
 DEFAULT_MAX_MODEL_LEN = 4096
 UNBOUNDED_CONTEXT = 2048
 """Taken for a model whose positions have no limit (ALiBi); longer answers are asked for with --max-model-len."""
-DEFAULT_KV_CACHE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def build_services(settings: Settings) -> Services:
             max_num_seqs=settings.max_num_seqs,
             max_num_waiting=settings.max_num_waiting,
             max_num_batched_tokens=settings.max_num_batched_tokens,
-            kv_cache_bytes=settings.kv_cache_memory or default_kv_cache_bytes(device),
+            kv_cache_bytes=settings.kv_cache_memory,
             is_int8=settings.quantization == "int8",
         ),
         native_cache=home_directory() / "native",
@@ -79,21 +76,3 @@ def stop_token_ids_of(base: BaseModel, config: PretrainedConfig) -> frozenset[in
         eos = config.get_text_config().eos_token_id
     ids = eos if isinstance(eos, list) else [eos]
     return frozenset(token_id for token_id in (*ids, base.tokenizer.eos_token_id) if token_id is not None)
-
-
-def default_kv_cache_bytes(device: torch.device) -> int:
-    """On CUDA half of the free memory; on the CPU 1 GiB, or a quarter of the free memory if that is less."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free // 2
-    return min(DEFAULT_KV_CACHE_BYTES, _available_memory() // 4)
-
-
-def _available_memory() -> int:
-    """Bytes that can be had without swapping, as Linux reckons; elsewhere enough for the default."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return DEFAULT_KV_CACHE_BYTES * 4
-    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    return kilobytes * 1024

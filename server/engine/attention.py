@@ -12,8 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from server.engine.kv_cache import KVCache
+from server.engine.batch import Batch
+from server.engine.kv_cache import KVCache, LayerShape
 from server.engine.step_layout import SEES_ALL, Reach, StepLayout
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNeeds:
+    """What a layer asks of attention: what it stores, how far back it sees, what weighs its keys beside the scale."""
+
+    shape: LayerShape
+    reach: Reach
+    weighing: frozenset[str]
+    """Of softcap, sinks and alibi_slopes, those that the layer hands over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +43,21 @@ class _Scoring:
 
 
 class PagedAttention:
-    """Attends one layer at a time for the step that is laid out; there is one step at a time."""
+    """Attends one layer at a time for a step; there is one step at a time."""
 
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
+        self._batch: Batch | None = None
         self._layout: StepLayout | None = None
 
     @contextmanager
-    def step(self, layout: StepLayout) -> Iterator[None]:
-        """Everything attended inside belongs to this step."""
-        self._layout = layout
+    def step(self, batch: Batch) -> Iterator[None]:
+        """Everything attended inside belongs to this batch."""
+        self._batch = batch
         try:
             yield
         finally:
-            self._layout = None
+            self._batch = self._layout = None
 
     def attend(
         self,
@@ -67,8 +79,7 @@ class PagedAttention:
         nothing (https://arxiv.org/abs/2309.17453). With `alibi_slopes` `[H]`, a key at position p adds slope × p to its
         score (https://arxiv.org/abs/2108.12409, up to a constant in each row).
         """
-        layout = self._layout
-        assert layout is not None, "attention outside a step"
+        layout = self._laid_out()
         scoring = _Scoring(scale, softcap, sinks, alibi_slopes)
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         keys.index_copy_(0, layout.new_slots, key.transpose(0, 1))
@@ -84,6 +95,13 @@ class PagedAttention:
             k, v = _gathered(keys, chunk.slots), _gathered(values, chunk.slots)
             output[rows] = _attend_chunk(query[:, rows], k, v, mask, scoring)
         return output
+
+    def _laid_out(self) -> StepLayout:
+        """The step's layout, made when the first layer asks for it."""
+        assert self._batch is not None, "attention outside a step"
+        if self._layout is None:
+            self._layout = StepLayout.of(self._batch, block_size=self._cache.block_size, device=self._cache.device)
+        return self._layout
 
 
 def _gathered(rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:

@@ -16,9 +16,9 @@ class EngineConfig:
     max_num_waiting: int = 1024
     """Most sequences that wait for a place in the batch; beyond it, requests are refused."""
     block_size: int = 16
-    """Tokens in one block of the KV cache."""
-    kv_cache_bytes: int = 1 << 30
-    """Memory of the KV cache."""
+    """Tokens in one block of the KV cache; a device's own attention puts its page size in this place."""
+    kv_cache_bytes: int | None = None
+    """Memory of the KV cache; None is the device's default, when the weights are in memory."""
     is_int8: bool = False
     """Whether the weights are quantised to int8."""
 
@@ -43,7 +43,7 @@ class EngineConfig:
                 "block_size",
                 "kv_cache_bytes",
             )
-            if (value := getattr(self, name)) < 1
+            if (value := getattr(self, name)) is not None and value < 1
         ]
         if self.max_num_batched_tokens < self.max_num_seqs:
             problems.append(

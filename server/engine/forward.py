@@ -1,17 +1,18 @@
 """What computes a step: packed embeddings in, logits out. Knows no sampling, no queues and no adapters."""
 
 from collections.abc import Sequence as Rows
-from itertools import chain
+from contextlib import AbstractContextManager
 from typing import Protocol
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from server.engine.attention import PagedAttention
 from server.engine.batch import Batch
 from server.engine.kv_cache import KVCache
 from server.engine.own_attention import takes_positions
-from server.engine.step_layout import StepLayout
+from server.engine.placing import placed_together
+from server.engine.step_layout import packed_positions
 
 
 class Forward(Protocol):
@@ -33,14 +34,48 @@ class Forward(Protocol):
         """
 
 
-class StockForward:
-    """A stock transformers model, whose attention layers call `attention`, which reads and writes `cache`."""
+class StepAttention(Protocol):
+    """What the layers of a model call, one step at a time."""
 
-    def __init__(self, model: PreTrainedModel, cache: KVCache, attention: PagedAttention) -> None:
+    def step(self, batch: Batch) -> AbstractContextManager[None]:
+        """Everything attended inside belongs to this batch."""
+
+
+class PackedModel:
+    """A stock transformers model over rows of many sequences, packed into one; its attention tells them apart."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._takes_positions = takes_positions(model)
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._model.dtype
+
+    def logits(self, embeddings: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """Logits `[R, vocab_size]` at `rows` `[R]`, or at all, of embeddings `[T, hidden_size]` at positions `[T]`."""
+        arguments = {"position_ids": positions[None]} if self._takes_positions else {}
+        output = self._model(
+            inputs_embeds=embeddings[None],
+            use_cache=False,
+            logits_to_keep=0 if rows is None else rows,  # transformers' word for all
+            **arguments,
+        )
+        logits: torch.Tensor = output.logits[0]
+        return logits
+
+
+class StockForward:
+    """A stock model, whose attention layers call `attention`, which reads and writes `cache`."""
+
+    def __init__(self, model: PackedModel, cache: KVCache, attention: StepAttention) -> None:
         self._model = model
         self._cache = cache
         self._attention = attention
-        self._takes_positions = takes_positions(model)
 
     @property
     def device(self) -> torch.device:
@@ -53,15 +88,7 @@ class StockForward:
     def logits(self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int]) -> torch.Tensor:
         """See `Forward`."""
         self._cache.copy(batch.copies)
-        layout = StepLayout.of(batch, block_size=self._cache.block_size, device=self.device)
-        positions = torch.tensor(list(chain.from_iterable(range(item.start, item.stop) for item in batch.items)))
-        arguments = {"position_ids": positions[None].to(self.device)} if self._takes_positions else {}
-        with self._attention.step(layout):
-            output = self._model(
-                inputs_embeds=embeddings[None],
-                use_cache=False,
-                logits_to_keep=torch.tensor(rows, dtype=torch.long, device=self.device),
-                **arguments,
-            )
-        logits: torch.Tensor = output.logits[0]
-        return logits
+        arrays = [packed_positions(batch), np.array(rows, dtype=np.int64)]
+        positions, kept = placed_together(arrays, torch.int64, self.device)
+        with self._attention.step(batch):
+            return self._model.logits(embeddings, positions, kept)

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from server.engine.batch import BlockCopy
+from server.engine.placing import placed_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,9 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
+        self.num_blocks = num_blocks
         self.block_size = block_size
+        self.device = device
         num_slots = num_blocks * block_size
         self.keys = {  # by layer index: [num_slots, num_kv_heads, key_dim]
             index: torch.zeros(num_slots, shape.num_kv_heads, shape.key_dim, dtype=dtype, device=device)
@@ -49,9 +54,14 @@ class KVCache:
         return sum(shape.num_elements for shape in layers.values()) * block_size * dtype.itemsize
 
     def copy(self, copies: tuple[BlockCopy, ...]) -> None:
-        """Copy the first rows of blocks to other blocks, in every layer."""
-        for copy in copies:
-            source, target = copy.source * self.block_size, copy.target * self.block_size
-            for tensors in (self.keys, self.values):
-                for tensor in tensors.values():
-                    tensor[target : target + copy.num_rows] = tensor[source : source + copy.num_rows]
+        """Copy the first rows of blocks to other blocks, in every layer; no block is both copied from and to."""
+        if not copies:
+            return
+        sources = np.concatenate([self._slots(copy.source, copy.num_rows) for copy in copies])
+        targets = np.concatenate([self._slots(copy.target, copy.num_rows) for copy in copies])
+        source, target = placed_together([sources, targets], torch.int64, self.device)
+        for tensor in (*self.keys.values(), *self.values.values()):
+            tensor.index_copy_(0, target, tensor.index_select(0, source))
+
+    def _slots(self, block: int, num_rows: int) -> npt.NDArray[np.int64]:
+        return block * self.block_size + np.arange(num_rows)

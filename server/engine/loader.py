@@ -1,32 +1,29 @@
-"""Builds an engine from a model directory: weights, forward pass, self-check. Knows no requests."""
+"""Builds an engine from a model directory: weights, the cache's size, what computes. Knows no requests."""
 
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
 from adapters.base_model import load_weights
-from server.engine.attention import PagedAttention
+from server.engine.attention import LayerNeeds
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
+from server.engine.cuda.accelerator import Accelerator, find_accelerator
+from server.engine.cuda.attention import served_layers
 from server.engine.engine import Engine
-from server.engine.errors import CacheTooSmall, ModelUnsupported, NativeUnavailable
-from server.engine.families import find_reaches, use_attention
-from server.engine.forward import StockForward
-from server.engine.kv_cache import KVCache, LayerShape
-from server.engine.model_runner import ModelRunner
-from server.engine.native.forward import BLOCK_SIZE as NATIVE_BLOCK_SIZE
-from server.engine.native.forward import NativeForward
+from server.engine.errors import CacheTooSmall
+from server.engine.families import find_reaches
+from server.engine.kv_cache import KVCache
+from server.engine.kv_memory import default_kv_cache_bytes
+from server.engine.layer_probe import probe_layers
 from server.engine.refusals import require_servable
+from server.engine.runners import Workbench
 from server.engine.scheduler import Scheduler
-from server.engine.self_check import StockAnswer, ask_stock_model, check_against_stock, tolerance_of
-from server.engine.step_layout import Reach
-
-logger = logging.getLogger(__name__)
+from server.engine.self_check import ask_stock_model
 
 
 def load_engine(
@@ -45,7 +42,13 @@ def load_engine(
     packed engine does not compute this model exactly, or not in int8, CacheTooSmall.
     """
     model = load_weights(path, dtype=dtype, device=device)
-    return build_engine(model, fingerprint=fingerprint, config=config, native_cache=native_cache)
+    return build_engine(
+        model,
+        fingerprint=fingerprint,
+        config=config,
+        native_cache=native_cache,
+        accelerator=find_accelerator(device, dtype),
+    )
 
 
 def build_engine(
@@ -54,6 +57,7 @@ def build_engine(
     fingerprint: str,
     config: EngineConfig,
     native_cache: Path | None = None,
+    accelerator: Accelerator | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Engine:
     """The engine around a loaded model, which belongs to it from now on. Without `native_cache` nothing is compiled.
@@ -63,13 +67,21 @@ def build_engine(
     Raises ModelUnsupported, CacheTooSmall.
     """
     require_servable(model, config)
-    check = _SelfCheck(ask_stock_model(model), model.config.model_type, config)
+    answers = ask_stock_model(model)
     reaches = find_reaches(model)
-    layers = _layer_shapes(model, reaches)
-    num_blocks = _num_blocks(layers, model.dtype, config)
-    runner = _native_runner(model, check, num_blocks, native_cache)
-    if runner is None:
-        runner = _stock_runner(model, check, layers, reaches, num_blocks)
+    layers = probe_layers(model, reaches)
+    if config.is_int8 or not served_layers(layers):
+        accelerator = None
+    if accelerator is not None:
+        config = replace(config, block_size=accelerator.block_size)
+    num_blocks = _num_blocks(layers, model, config, num_spare=0 if accelerator is None else 1)
+    bench = Workbench(
+        model=model, layers=layers, reaches=reaches, answers=answers, config=config, num_blocks=num_blocks
+    )
+    if accelerator is None:
+        runner = bench.native_runner(native_cache) or bench.stock_runner()
+    else:
+        runner = bench.accelerated_runner(accelerator)
     block_manager = BlockManager(num_blocks, config.block_size)
     return Engine(
         runner,
@@ -82,95 +94,19 @@ def build_engine(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _SelfCheck:
-    """The stock model's answers, and what they are held against."""
+def _num_blocks(layers: dict[int, LayerNeeds], model: PreTrainedModel, config: EngineConfig, *, num_spare: int) -> int:
+    """How many blocks the cache's memory holds for sequences, beside the spare ones.
 
-    answers: list[StockAnswer]
-    model_type: str
-    config: EngineConfig
-
-    def of(self, runner: ModelRunner, num_blocks: int, dtype: torch.dtype) -> ModelRunner:
-        """The runner, when it passes. Raises ModelUnsupported."""
-        check_against_stock(
-            runner,
-            self.answers,
-            model_type=self.model_type,
-            tolerance=tolerance_of(dtype, is_int8=self.config.is_int8),
-            block_size=self.config.block_size,
-            num_blocks=num_blocks,
-        )
-        return runner
-
-
-def _native_runner(
-    model: PreTrainedModel, check: _SelfCheck, num_blocks: int, cache: Path | None
-) -> ModelRunner | None:
-    """The native decoder; None, told in the log, where there is none. Raises ModelUnsupported if int8 needs it."""
-    try:
-        if cache is None or check.config.block_size != NATIVE_BLOCK_SIZE:
-            raise NativeUnavailable("it is switched off")
-        forward = NativeForward(
-            model,
-            num_blocks=num_blocks,
-            max_model_len=check.config.max_model_len,
-            is_int8=check.config.is_int8,
-            cache=cache,
-        )
-        return check.of(ModelRunner(model.get_input_embeddings(), forward), num_blocks, model.dtype)
-    except (NativeUnavailable, ModelUnsupported) as error:
-        if check.config.is_int8:
-            raise ModelUnsupported(f"--quantization int8 needs the native decoder: {error}") from error
-        logger.info("no native decoder: %s", error)
-        return None
-
-
-def _stock_runner(
-    model: PreTrainedModel,
-    check: _SelfCheck,
-    layers: dict[int, LayerShape],
-    reaches: dict[int, Reach],
-    num_blocks: int,
-) -> ModelRunner:
-    block_size = check.config.block_size
-    cache = KVCache(layers, num_blocks=num_blocks, block_size=block_size, dtype=model.dtype, device=model.device)
-    attention = PagedAttention(cache)
-    use_attention(model, attention.attend, reaches)
-    forward = StockForward(model, cache, attention)
-    return check.of(ModelRunner(model.get_input_embeddings(), forward), num_blocks, model.dtype)
-
-
-def _num_blocks(layers: dict[int, LayerShape], dtype: torch.dtype, config: EngineConfig) -> int:
-    """How many blocks the cache's memory holds; one more than the longest sequence needs is there to copy from."""
-    block_bytes = KVCache.bytes_per_block(layers, block_size=config.block_size, dtype=dtype)
-    num_blocks = config.kv_cache_bytes // block_bytes
+    One more than the longest sequence needs is there to copy from.
+    """
+    shapes = {index: needs.shape for index, needs in layers.items()}
+    block_bytes = KVCache.bytes_per_block(shapes, block_size=config.block_size, dtype=model.dtype)
+    num_bytes = default_kv_cache_bytes(model.device) if config.kv_cache_bytes is None else config.kv_cache_bytes
+    num_blocks = num_bytes // block_bytes - num_spare
     needed = config.num_blocks_of_longest
     if num_blocks < needed:
         raise CacheTooSmall(
-            f"--kv-cache-memory {config.kv_cache_bytes} bytes hold {num_blocks * config.block_size} tokens; "
-            f"--max-model-len {config.max_model_len} needs {needed * block_bytes} bytes"
+            f"--kv-cache-memory {num_bytes} bytes hold {max(num_blocks, 0) * config.block_size} tokens; "
+            f"--max-model-len {config.max_model_len} needs {(needed + num_spare) * block_bytes} bytes"
         )
     return num_blocks
-
-
-def _layer_shapes(model: PreTrainedModel, reaches: dict[int, Reach]) -> dict[int, LayerShape]:
-    """What each attention layer stores, seen by running one token: no family's config to interpret."""
-    shapes: dict[int, LayerShape] = {}
-
-    def record(layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **_: object) -> torch.Tensor:
-        shapes[layer] = LayerShape(key.shape[0], key.shape[2], value.shape[2])
-        return query.new_zeros(query.shape[1], query.shape[0], value.shape[2])
-
-    use_attention(model, record, reaches)
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False)
-    except ModelUnsupported:
-        raise
-    except Exception as error:
-        raise ModelUnsupported(
-            f"models of type {model.config.model_type} cannot be computed packed: {error}"
-        ) from error
-    if not shapes:
-        raise ModelUnsupported(f"models of type {model.config.model_type} take no attention from outside")
-    return shapes

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Items
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,6 +13,7 @@ from server.engine.batch import Batch, ScheduledSequence, StepResult
 from server.engine.constraint import TokenConstraint
 from server.engine.errors import SequenceFailed
 from server.engine.forward import Forward
+from server.engine.placing import placed
 from server.engine.sampler import sample
 from server.engine.sampling_row import SamplingRow
 
@@ -42,16 +44,20 @@ class ModelRunner:
 
     def _input_embeddings(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
         """`[T, hidden_size]`: the model's own embeddings, and row i - 1 of the soft prompt for id -i."""
+        device, dtype = self._forward.device, self._forward.input_dtype
         ids = list(chain.from_iterable(item.sequence.token_ids[item.start : item.stop] for item in batch.items))
-        token_ids = torch.tensor(ids).clamp(min=0).to(self._forward.device)
-        embeddings: torch.Tensor = self._embed(token_ids).to(self._forward.input_dtype)
-        row = 0
+        embeddings: torch.Tensor = self._embed(placed(np.maximum(ids, 0), torch.int64, device)).to(dtype)
+        places, rows, row = [], [], 0
         for item in batch.items:
             num_virtual = min(item.stop, item.sequence.num_virtual_tokens) - item.start
             if num_virtual > 0:
-                rows = soft_prompts[item.sequence.request_id].embeddings[item.start : item.start + num_virtual]
-                embeddings[row : row + num_virtual] = rows.to(embeddings)
+                soft_prompt = soft_prompts[item.sequence.request_id]
+                places.append(np.arange(row, row + num_virtual))
+                rows.append(soft_prompt.embeddings[item.start : item.start + num_virtual])
             row += item.num_tokens
+        if rows:
+            sent = placed(torch.cat(rows), dtype, device)
+            embeddings.index_copy_(0, placed(np.concatenate(places), torch.int64, device), sent)
         return embeddings
 
 

@@ -20,6 +20,7 @@ from transformers.models.gptj.modeling_gptj import GPTJAttention
 from transformers.models.mpt.modeling_mpt import MptAttention
 
 from server.engine.errors import ModelUnsupported
+from server.engine.placing import placed
 from server.engine.step_layout import SEES_ALL, Reach
 
 
@@ -64,7 +65,7 @@ def replace_attention(model: PreTrainedModel, attend: Attend) -> None:
 def _bloom(module: Any, attend: Attend, hidden_states: torch.Tensor, residual: torch.Tensor, **_: Any) -> Any:
     # The alibi that the model hands over is that of the packed row as one sequence: not used.
     query, key, value = module._reshape(module.query_key_value(hidden_states))  # [1, H, T, D] each
-    slopes = alibi_slopes(module.num_heads).to(hidden_states.device)
+    slopes = placed(alibi_slopes(module.num_heads), torch.float32, hidden_states.device)
     output = attend(module.layer_idx, query[0], key[0], value[0], scale=module.inv_norm_factor, alibi_slopes=slopes)
     return module.dense(output.flatten(1)[None]) + residual, None
 
@@ -110,9 +111,9 @@ def _scores_of_gptj(
 def _scores_of_gpt_neo(
     module: Any, attend: Attend, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, _: Any = None
 ) -> Any:
-    """GPT-Neo does not scale, and every other of its layers sees the last keys only: `bias` says how many."""
-    seen = int(module.bias[0, 0, -1].sum())
-    reach = Reach(window=seen) if module.attention_type == "local" else SEES_ALL
+    """GPT-Neo does not scale, and its local layers see the last keys only."""
+    window = module.config.window_size
+    reach = Reach(window=window) if module.attention_type == "local" else SEES_ALL
     output = attend(module.layer_id, query[0], key[0], value[0], scale=1.0, reach=reach)
     return output.transpose(0, 1)[None], None
 

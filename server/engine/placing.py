@@ -1,20 +1,35 @@
-"""Moves small values between the host and the device of the logits. Knows nothing of what they mean."""
+"""Moves numbers between the host and the device that computes. Knows no batches and no cache."""
 
-from collections.abc import Sequence as Values
+from collections.abc import Sequence as Items
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from numpy.typing import NDArray
+
+Numbers = Items[int] | Items[float] | npt.NDArray[Any] | torch.Tensor
 
 
-def placed(
-    values: Values[int] | Values[float] | NDArray[np.generic], dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """The values on the device. On CUDA they go by pinned memory, and the host does not wait for them."""
-    tensor = torch.as_tensor(values, dtype=dtype)
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+def placed(values: Numbers, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor of numbers that the host has; on the host it may share their memory.
+
+    To CUDA they go by pinned memory, which is kept until they are there: nobody waits.
+    """
+    return _on_host(values, dtype, device).to(device, non_blocking=True)
+
+
+def placed_together(
+    arrays: Items[npt.NDArray[np.integer[Any]]], dtype: torch.dtype, device: torch.device
+) -> list[torch.Tensor]:
+    """A tensor of each array's shape, all sent in one piece."""
+    flat = placed(np.concatenate([array.ravel() for array in arrays]), dtype, device)
+    parts = flat.split([array.size for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
+
+
+def refill(target: torch.Tensor, values: Numbers) -> None:
+    """Write numbers that the host has over what `target` holds, as `placed` sends them."""
+    target.copy_(_on_host(values, target.dtype, target.device), non_blocking=True)
 
 
 def fetched(*tensors: torch.Tensor) -> list[list[float]]:
@@ -29,3 +44,8 @@ def fetched(*tensors: torch.Tensor) -> list[list[float]]:
         lists.append(values[start : start + len(tensor)])
         start += len(tensor)
     return lists
+
+
+def _on_host(values: Numbers, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    tensor = torch.as_tensor(values, dtype=dtype)
+    return tensor.pin_memory() if device.type == "cuda" else tensor

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 
 from server.engine.batch import Batch, ScheduledSequence
+from server.engine.placing import placed_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class StepLayout:
     def of(cls, batch: Batch, *, block_size: int, device: torch.device) -> "StepLayout":
         """Lay out a batch whose items are packed in order."""
         new_slots = np.empty(batch.num_tokens, dtype=np.int64)
-        chunks, singles, rows, row = [], [], [], 0
+        longer, singles, rows, row = [], [], [], 0
         for item in batch.items:
             if item.num_tokens == 1:
                 singles.append(item)
@@ -79,17 +80,22 @@ class StepLayout:
             else:
                 slots = _slots([item], block_size)[0]
                 new_slots[row : row + item.num_tokens] = slots[item.start :]
-                chunks.append(Chunk(row, row + item.num_tokens, item.start, torch.from_numpy(slots).to(device)))
+                longer.append((row, item, slots))
             row += item.num_tokens
-        single = None
+        arrays = []
         if singles:
             slots = _slots(singles, block_size)
             new_slots[rows] = slots[:, -1]  # its newest token's slot fills each row up
-            positions = torch.tensor([item.start for item in singles])[:, None]
-            single = SingleTokens(
-                torch.tensor(rows, device=device), torch.from_numpy(slots).to(device), positions.to(device)
-            )
-        return cls(torch.from_numpy(new_slots).to(device), single, tuple(chunks))
+            arrays = [np.array(rows), slots, np.array([item.start for item in singles])[:, None]]
+        sent = placed_together([new_slots, *(slots for _, _, slots in longer), *arrays], torch.int64, device)
+        return cls(
+            sent[0],
+            SingleTokens(*sent[1 + len(longer) :]) if singles else None,
+            tuple(
+                Chunk(row, row + item.num_tokens, item.start, slots)
+                for (row, item, _), slots in zip(longer, sent[1 : 1 + len(longer)], strict=True)
+            ),
+        )
 
     def single_mask(self, reach: Reach) -> torch.Tensor:
         """Which keys each single query sees, `[B, S]`."""
@@ -110,14 +116,24 @@ class StepLayout:
         return self._masks[key]
 
 
+def packed_positions(batch: Batch) -> npt.NDArray[np.int64]:
+    """Positions `[T]` of a batch's tokens in their sequences."""
+    return np.concatenate([np.arange(item.start, item.stop) for item in batch.items])
+
+
+def block_tables(items: Items[ScheduledSequence], num_columns: int) -> npt.NDArray[np.int64]:
+    """The items' first blocks, `[N, num_columns]`; beyond a sequence's last one stands block 0, not to be read."""
+    tables = np.zeros((len(items), num_columns), dtype=np.int64)
+    for row, item in zip(tables, items, strict=True):
+        table = item.sequence.block_table[:num_columns]
+        row[: len(table)] = table
+    return tables
+
+
 def _slots(items: Items[ScheduledSequence], block_size: int) -> npt.NDArray[np.int64]:
     """Slots `[N, S]` of each item's positions `[0, stop)`; S is the longest stop, and others repeat their last slot."""
     stops = np.array([item.stop for item in items])
-    num_blocks = -(-int(stops.max()) // block_size)
-    tables = np.zeros((len(items), num_blocks), dtype=np.int64)
-    for row, item in zip(tables, items, strict=True):
-        table = item.sequence.block_table[:num_blocks]
-        row[: len(table)] = table
+    tables = block_tables(items, -(-int(stops.max()) // block_size))
     slots = (tables[:, :, None] * block_size + np.arange(block_size)).reshape(len(items), -1)[:, : stops.max()]
     last = slots[np.arange(len(items)), stops - 1]
     return np.where(np.arange(slots.shape[1]) < stops[:, None], slots, last[:, None])

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from adapters.files import read_adapter_directory
 from adapters.weights import SoftPrompt, read_adapter
 from server.engine.config import EngineConfig
+from server.engine.cuda.accelerator import Accelerator
 from server.engine.engine import Engine
 from server.engine.loader import build_engine
 from server.engine.sampling_params import SamplingParams
@@ -23,6 +24,7 @@ def engine_of(
     max_num_seqs: int = 64,
     max_num_batched_tokens: int = 512,
     max_num_waiting: int = 1024,
+    accelerator: Accelerator | None = None,
 ) -> Engine:
     """An engine over a tiny model, in float32, with room for `num_blocks` blocks; its clock stands still."""
     config = model.config
@@ -41,6 +43,7 @@ def engine_of(
             block_size=BLOCK_SIZE,
             kv_cache_bytes=block_bytes * num_blocks,
         ),
+        accelerator=accelerator,
         clock=standing_still,
     )
 

@@ -1,6 +1,7 @@
 """Which families are served, exactly, and which are refused, by name and for what reason."""
 
 import copy
+import logging
 import random
 import re
 from pathlib import Path
@@ -18,12 +19,14 @@ from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 
 from server.engine import families
 from server.engine.config import EngineConfig
+from server.engine.cuda.accelerator import Accelerator
 from server.engine.engine import Engine
 from server.engine.errors import ModelUnsupported
 from server.engine.loader import build_engine
 from server.engine.own_attention import alibi_slopes
 from server.engine.sampling_params import SamplingParams
 from server.engine.step_layout import SEES_ALL
+from tests.engine.accelerating import CallRecorder, accelerator_of
 from tests.engine.build import run_to_end
 from tests.engine.family_models import VOCAB_SIZE, family_model, model_of
 
@@ -66,9 +69,10 @@ PROMPT_LENGTHS = (1, 3, 21, 40, 9, 17)
 NUM_ANSWER_TOKENS = 12
 
 
-def _engine(model: PreTrainedModel, **limits: int) -> Engine:
+def _engine(model: PreTrainedModel, *, accelerator: Accelerator | None = None, **limits: int) -> Engine:
     settings: dict[str, Any] = {"max_model_len": 120, "max_num_seqs": 8, "max_num_batched_tokens": 16, **limits}
-    return build_engine(model, fingerprint="tiny", config=EngineConfig(kv_cache_bytes=1 << 20, **settings))
+    config = EngineConfig(kv_cache_bytes=1 << 20, **settings)
+    return build_engine(model, fingerprint="tiny", config=config, accelerator=accelerator)
 
 
 def _prompts() -> list[list[int]]:
@@ -76,10 +80,10 @@ def _prompts() -> list[list[int]]:
     return [[rng.randrange(VOCAB_SIZE - 1) for _ in range(length)] for length in PROMPT_LENGTHS]
 
 
-def _assert_exact(model: PreTrainedModel) -> list[list[int]]:
+def _assert_exact(model: PreTrainedModel, *, accelerator: Accelerator | None = None) -> list[list[int]]:
     """Every greedy token of six requests at once, in chunks of 16 tokens, is the stock model's own next token."""
     stock = copy.deepcopy(model)
-    engine = _engine(model)
+    engine = _engine(model, accelerator=accelerator)
     prompts = _prompts()
     for request_id, prompt in enumerate(prompts):
         engine.add_request(request_id, prompt, SamplingParams(max_tokens=NUM_ANSWER_TOKENS, temperature=0))
@@ -97,6 +101,26 @@ def _assert_exact(model: PreTrainedModel) -> list[list[int]]:
 def test_is_served_exactly(family: str) -> None:
     answers = _assert_exact(family_model(family))
     assert len({token for answer in answers for token in answer}) > 3, "the answers prove nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SERVED)
+def test_is_served_exactly_page_by_page_and_recorded_where_it_can_be(family: str) -> None:
+    """What a CUDA device does, in plain torch; a family that cannot be computed so must notice it at the start."""
+    _assert_exact(family_model(family), accelerator=accelerator_of(CallRecorder()))
+
+
+@pytest.mark.parametrize(("family", "is_recorded"), [("mixtral", True), ("gpt_neo", True), ("dbrx", False)])
+def test_a_family_that_reads_numbers_back_is_not_recorded(
+    family: str,
+    is_recorded: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recorder = CallRecorder()
+    with caplog.at_level(logging.WARNING):
+        _assert_exact(family_model(family), accelerator=accelerator_of(recorder))
+    assert (recorder.num_replayed > 0) is is_recorded
+    assert ("decode steps are not recorded: aten.nonzero" in caplog.text) is not is_recorded
 
 
 @pytest.mark.parametrize(("family", "reason"), REFUSED.items())

@@ -1,0 +1,41 @@
+"""Copies between blocks, and numbers on their way to a device."""
+
+import numpy as np
+import torch
+
+from server.engine.batch import BlockCopy
+from server.engine.kv_cache import KVCache, LayerShape
+from server.engine.placing import placed, placed_together, refill
+
+CPU = torch.device("cpu")
+SHAPES = {0: LayerShape(2, 3, 5), 4: LayerShape(1, 3, 3)}
+
+
+def test_many_copies_at_once_move_the_first_rows_and_nothing_else() -> None:
+    cache = KVCache(SHAPES, num_blocks=8, block_size=4, dtype=torch.float32, device=CPU)
+    tensors = [*cache.keys.values(), *cache.values.values()]
+    for tensor in tensors:
+        tensor.copy_(torch.randn(tensor.shape))
+    before = [tensor.clone() for tensor in tensors]
+    cache.copy(())
+    cache.copy((BlockCopy(0, 5, 3), BlockCopy(0, 2, 1), BlockCopy(7, 6, 4)))
+    for tensor, old in zip(tensors, before, strict=True):
+        expected = old.clone()
+        expected[20:23], expected[8:9], expected[24:28] = old[0:3], old[0:1], old[28:32]
+        assert torch.equal(tensor, expected)
+
+
+def test_arrays_sent_in_one_piece_arrive_in_their_shapes() -> None:
+    arrays = [np.arange(6).reshape(2, 3), np.empty((0,), dtype=np.int64), np.array([[7], [8]])]
+    sent = placed_together(arrays, torch.int32, CPU)
+    assert [tensor.tolist() for tensor in sent] == [[[0, 1, 2], [3, 4, 5]], [], [[7], [8]]]
+    assert {tensor.dtype for tensor in sent} == {torch.int32}
+    assert all(tensor.is_contiguous() for tensor in sent)
+
+
+def test_numbers_take_the_type_that_is_asked_for() -> None:
+    assert placed([1, 2], torch.int64, CPU).dtype == torch.int64
+    assert torch.equal(placed([0.5, 2], torch.bfloat16, CPU), torch.tensor([0.5, 2], dtype=torch.bfloat16))
+    target = torch.zeros(4, dtype=torch.int32)
+    refill(target[1:3], np.array([5, 6]))
+    assert target.tolist() == [0, 5, 6, 0]
