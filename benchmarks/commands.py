@@ -129,3 +129,46 @@ def bench_http(
     typer.echo(f"longest stall of the event loop: {floor.longest_stall_ms:.0f} ms")
     if floor.problems:
         end(FAILED, *floor.problems)
+
+
+@bench_app.command("decode")
+def bench_decode(
+    base: Annotated[str | None, typer.Option(help="Base model, as in hotprompt serve.")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda or cpu. Default: cuda.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32. Default: bfloat16.")] = None,
+    sequences: Annotated[
+        str | None, typer.Option(help="Numbers of sequences, comma-separated. Default: 1,8,16,32,64.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Tokens of a prompt. Default: 1024.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Steps that are measured. Default: 64.")] = None,
+) -> None:
+    """Measure how near decoding comes to the speed of the device's memory, in this process, without HTTP.
+
+    Prints a table: the time of a step, and the share of it that reading all weights and cached keys would take.
+    """
+    import torch
+
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from adapters.errors import BaseModelError
+    from adapters.home import home_directory
+    from benchmarks.decode import decode_table, measure_decode
+    from benchmarks.decode_options import DecodeFlags, read_decode_options
+    from benchmarks.errors import WrongUsage
+    from client.terminal import quiet_transformers
+    from server.engine.errors import CacheTooSmall, ModelUnsupported
+
+    flags = DecodeFlags(base=base, device=device, dtype=dtype, sequences=sequences, context=context, steps=steps)
+    try:
+        options = read_decode_options(flags, default_base=EMBEDDED_BASE_NAME)
+        if options.device.type == "cuda" and not torch.cuda.is_available():
+            end(
+                FAILED,
+                "there is no CUDA device here, so nothing was measured; --device cpu measures this machine's CPU",
+            )
+        quiet_transformers()
+        speeds = measure_decode(options, home=home_directory(), say=lambda line: typer.echo(line, err=True))
+    except WrongUsage as error:
+        end(WRONG_USAGE, *error.problems)
+    except (BaseModelError, ModelUnsupported, CacheTooSmall) as error:
+        end(FAILED, str(error))
+    typer.echo(decode_table(speeds))

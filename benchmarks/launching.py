@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from benchmarks.errors import WrongUsage
+from benchmarks.kv_size import block_tokens, bytes_per_token
 from benchmarks.load import Target
 from benchmarks.servers import LORA_RANK, Server, ServerKind
 from benchmarks.workplace import Workplace
 
 PROMPT_TOKENS = 98
 
-_KV_BLOCK_TOKENS = 16
 _REQUESTS_BESIDE = 16
 _LEAST_CACHE_BYTES = 1 << 20
 _PEER_MODEL_LEN = 2048
@@ -124,13 +123,10 @@ def _url(port: int) -> str:
 
 
 def _cache_bytes(server: Server, workplace: Workplace, adapters: int, tokens: int) -> int:
-    """KV of the virtual tokens of so many adapters and of 16 whole requests, in blocks of 16 tokens."""
-    config = AutoConfig.from_pretrained(workplace.base.path).get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    item_bytes: int = torch.empty((), dtype=getattr(torch, workplace.dtype)).element_size()
-    token_bytes: int = 2 * config.num_hidden_layers * heads * width * item_bytes
-    adapter_blocks = ceil(server.virtual_tokens / _KV_BLOCK_TOKENS)
-    request_blocks = ceil((server.virtual_tokens + PROMPT_TOKENS + tokens) / _KV_BLOCK_TOKENS)
+    """KV of the virtual tokens of so many adapters and of 16 whole requests, in whole blocks."""
+    dtype: torch.dtype = getattr(torch, workplace.dtype)
+    size = block_tokens(dtype)
+    adapter_blocks = ceil(server.virtual_tokens / size)
+    request_blocks = ceil((server.virtual_tokens + PROMPT_TOKENS + tokens) / size)
     blocks = adapters * adapter_blocks + _REQUESTS_BESIDE * request_blocks
-    return max(_LEAST_CACHE_BYTES, blocks * _KV_BLOCK_TOKENS * token_bytes)
+    return max(_LEAST_CACHE_BYTES, blocks * size * bytes_per_token(workplace.base.path, dtype))

@@ -57,12 +57,12 @@ def read_options(flags: Flags, *, known: Sequence[str], default_base: str, now: 
             problems.append(f"--scenario {name}: there is no such scenario (--list prints them)")
     options = Options(
         scenarios=tuple(name for name in known if name in flags.scenario or not flags.scenario),
-        clients=_clients(flags.clients, problems),
-        requests=_number("--requests", flags.requests, DEFAULT_REQUESTS, (1, 100_000), problems),
-        tokens=_number("--tokens", flags.tokens, DEFAULT_TOKENS, (2, 100_000), problems),
-        rounds=_number("--rounds", flags.rounds, DEFAULT_ROUNDS, (1, 99), problems),
+        clients=read_numbers("--clients", flags.clients, DEFAULT_CLIENTS, problems),
+        requests=read_number("--requests", flags.requests, DEFAULT_REQUESTS, (1, 100_000), problems),
+        tokens=read_number("--tokens", flags.tokens, DEFAULT_TOKENS, (2, 100_000), problems),
+        rounds=read_number("--rounds", flags.rounds, DEFAULT_ROUNDS, (1, 99), problems),
         base=flags.base or default_base,
-        dtype=_one_of("--dtype", flags.dtype or DTYPES[0], DTYPES, problems),
+        dtype=read_choice("--dtype", flags.dtype or DTYPES[0], DTYPES, problems),
         peers=_checked(flags.peers, _peers_problem, problems),
         out=_checked(flags.out, _out_problem, problems) or Path(f"bench-{now:%Y%m%d-%H%M%S}"),
     )
@@ -78,14 +78,16 @@ def installed_peers(directory: Path | None) -> frozenset[str]:
     return frozenset(peer for peer in PEERS if (directory / peer / "bin" / peer).is_file())
 
 
-def _clients(text: str | None, problems: list[str]) -> tuple[int, ...]:
+def read_numbers(flag: str, text: str | None, default: tuple[int, ...], problems: list[str]) -> tuple[int, ...]:
+    """Numbers from 1 to 1024, separated by commas, each once, smallest first."""
     if text is None:
-        return DEFAULT_CLIENTS
-    numbers = [_number("--clients", part.strip(), 1, (1, 1024), problems) for part in text.split(",")]
+        return default
+    numbers = [read_number(flag, part.strip(), 1, (1, 1024), problems) for part in text.split(",")]
     return tuple(sorted(set(numbers)))
 
 
-def _number(flag: str, text: str | None, default: int, limits: tuple[int, int], problems: list[str]) -> int:
+def read_number(flag: str, text: str | None, default: int, limits: tuple[int, int], problems: list[str]) -> int:
+    """A whole number within limits; else the default, with a line among the problems."""
     if text is None:
         return default
     lowest, highest = limits
@@ -95,7 +97,8 @@ def _number(flag: str, text: str | None, default: int, limits: tuple[int, int], 
     return default
 
 
-def _one_of(flag: str, text: str, choices: Collection[str], problems: list[str]) -> str:
+def read_choice(flag: str, text: str, choices: Collection[str], problems: list[str]) -> str:
+    """One of the choices, or a line among the problems."""
     if text not in choices:
         problems.append(f"{flag} {text}: must be one of {', '.join(choices)}")
     return text
