@@ -10,6 +10,7 @@ from server.engine.config import EngineConfig
 from server.engine.cuda.accelerator import Accelerator
 from server.engine.engine import Engine
 from server.engine.loader import build_engine
+from server.engine.model_runner import ModelRunner
 from server.engine.sampling_params import SamplingParams
 from tests.tiny import EOS_ID
 
@@ -51,6 +52,12 @@ def engine_of(
 def standing_still() -> float:
     """A clock for steps that are the same in every run."""
     return 0.0
+
+
+def runner_of(engine: Engine) -> ModelRunner:
+    """What computes the engine's batches."""
+    assert isinstance(engine._runner, ModelRunner)
+    return engine._runner
 
 
 def greedy(max_tokens: int) -> SamplingParams:

@@ -33,7 +33,7 @@ from server.engine.loader import build_engine
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
 from server.engine.step_layout import SEES_ALL, Reach
-from tests.engine.build import engine_of, greedy, run_to_end, standing_still
+from tests.engine.build import engine_of, greedy, run_to_end, runner_of, standing_still
 from tests.tiny import HIDDEN_SIZE, Family, tiny_model
 
 pytestmark = pytest.mark.gpu
@@ -158,7 +158,7 @@ def test_page_by_page_in_bfloat16_is_as_near_the_stock_model_as_gathering_is(
     """In standard deviations of the float32 model's logits, after prompts of up to three blocks and a decoded token."""
     with caplog.at_level(logging.WARNING):
         engine = _engine(_in_bfloat16(name), _accelerator())
-    assert isinstance(engine._runner._forward, DecodeForward), caplog.text
+    assert isinstance(runner_of(engine)._forward, DecodeForward), caplog.text
     exact = torch.nn.Module.to(_in_bfloat16(name), torch.float32)
     prompts = [[(number * 31 + i * 7) % 256 for i in range(length)] for number, length in enumerate(LENGTHS)]
     expected = [exact(input_ids=torch.tensor([prompt], device="cuda")).logits[0, -1] for prompt in prompts]
@@ -185,11 +185,11 @@ def _logits(engine: Engine, prompts: list[list[int]], *, chunk: int) -> list[tor
                 ScheduledSequence(each, each.num_computed_tokens, min(chunk, each.num_uncomputed_tokens - 1))
                 for each in behind
             ]
-            engine._runner.logits(Batch(tuple(items), ()), {})
+            runner_of(engine).logits(Batch(tuple(items), ()), {})
             for item in items:
                 item.sequence.num_computed_tokens = item.stop
         last = [ScheduledSequence(each, each.num_tokens - 1, 1) for each in sequences]
-        return list(engine._runner.logits(Batch(tuple(last), ()), {}).float())
+        return list(runner_of(engine).logits(Batch(tuple(last), ()), {}).float())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -198,7 +198,7 @@ def test_graphs_answer_as_the_same_calls_do(name: str) -> None:
     accelerator = _accelerator()
     graphs = _engine(_in_bfloat16(name), accelerator)
     calls = _engine(_in_bfloat16(name), replace(accelerator, record=lambda run: run))
-    assert isinstance(graphs._runner._forward, DecodeForward)
+    assert isinstance(runner_of(graphs)._forward, DecodeForward)
     assert _answers(graphs, width=256) == _answers(calls, width=256)
 
 
@@ -234,8 +234,8 @@ def test_a_step_waits_for_nothing_before_its_logits(is_accelerated: bool) -> Non
     for _ in range(4):
         batch = engine._scheduler.schedule()
         with torch.inference_mode(), _no_waiting():
-            engine._runner.logits(batch, soft_prompts)
-        engine._scheduler.postprocess(batch, engine._runner.run(batch, soft_prompts))
+            runner_of(engine).logits(batch, soft_prompts)
+        engine._scheduler.postprocess(batch, runner_of(engine).run(batch, soft_prompts, {}))
 
 
 def test_the_default_cache_is_half_of_the_free_memory_and_leaves_room_to_compute() -> None:

@@ -18,7 +18,7 @@ from server.engine.kv_cache import KVCache
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
 from tests.engine.accelerating import CallRecorder, accelerator_of
-from tests.engine.build import engine_of, greedy, run_to_end
+from tests.engine.build import engine_of, greedy, run_to_end, runner_of
 from tests.engine.family_models import VOCAB_SIZE, family_model
 from tests.tiny import HIDDEN_SIZE, tiny_model
 
@@ -181,7 +181,7 @@ def test_what_cannot_be_recorded_runs_eagerly_and_the_log_says_why(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         engine = engine_of(tiny_model("llama"), accelerator=accelerator_of(record))
-    assert not isinstance(engine._runner._forward, DecodeForward)
+    assert not isinstance(runner_of(engine)._forward, DecodeForward)
     assert "decode steps are not recorded" in caplog.text
     assert reason in caplog.text
     assert _answers(engine) == _answers(engine_of(tiny_model("llama")))
@@ -223,7 +223,7 @@ def _decoding(*starts: int) -> Batch:
 
 
 def _forward(engine: Engine) -> DecodeForward:
-    forward = engine._runner._forward
+    forward = runner_of(engine)._forward
     assert isinstance(forward, DecodeForward)
     return forward
 

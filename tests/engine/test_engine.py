@@ -15,9 +15,8 @@ from server.engine.errors import (
     PromptTooLong,
 )
 from server.engine.forward import StockForward
-from server.engine.model_runner import ModelRunner
 from server.engine.sampling_params import SamplingParams
-from tests.engine.build import engine_of, greedy, run_to_end, soft_prompt_in
+from tests.engine.build import engine_of, greedy, run_to_end, runner_of, soft_prompt_in
 from tests.tiny import HIDDEN_SIZE, Family, save_tiny_adapter, tiny_model
 
 
@@ -168,8 +167,7 @@ def test_what_a_poisoned_request_leaves_in_the_cache_harms_nobody(family: Family
     poison = SoftPrompt("poison", torch.full((20, HIDDEN_SIZE), torch.nan))
     engine.add_request(0, [], None, poison)
     run_to_end(engine)
-    assert isinstance(engine._runner, ModelRunner)
-    forward = engine._runner._forward
+    forward = runner_of(engine)._forward
     assert isinstance(forward, StockForward)
     assert forward._cache.values[1][0].isnan().all()
     for some in (engine, clean):
