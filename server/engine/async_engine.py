@@ -16,6 +16,9 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from adapters.weights import SoftPrompt
 from server.engine.constraint import TokenConstraint
 from server.engine.delivery import Action, Delivery
@@ -40,6 +43,7 @@ class _Ask:
     tenant_salt: bytes = b""
     is_pinned: bool = False
     constraint: TokenConstraint | None = None
+    is_pooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,10 @@ class AsyncEngine:
     @property
     def vocab_size(self) -> int:
         return self._engine.vocab_size
+
+    @property
+    def max_num_seqs(self) -> int:
+        return self._engine.config.max_num_seqs
 
     @property
     def is_alive(self) -> bool:
@@ -157,6 +165,20 @@ class AsyncEngine:
             async for delta in deltas:
                 yield delta
 
+    async def embed(
+        self, prompt_ids: Tokens[int], *, soft_prompt: SoftPrompt | None = None, tenant_salt: bytes = b""
+    ) -> NDArray[np.float32]:
+        """The mean `[hidden_size]` of the last hidden states of a prompt's tokens, virtual ones not among them.
+
+        Raises as `generate`. Cancelling it aborts the request.
+        """
+        self._refuse_when_draining()
+        ask = _Ask(prompt_ids, None, soft_prompt, tenant_salt, is_pooled=True)
+        with self._opened(ask) as stream:
+            await stream.next_delta()
+            assert stream.mean_hidden is not None, "a pooled sequence ends with its mean or an error"
+            return stream.mean_hidden
+
     async def prefill(self, soft_prompt: SoftPrompt, *, is_pinned: bool = False) -> None:
         """Compute the KV of an adapter's virtual tokens, and leave it in the prefix cache. Raises as `generate`.
 
@@ -171,12 +193,7 @@ class AsyncEngine:
         self._commands.put(_Unpin(frozenset(digests)))
 
     async def _stream(self, ask: _Ask) -> AsyncGenerator[TokenDelta]:
-        self._engine.check_request(ask.prompt_ids, ask.params, ask.soft_prompt)
-        request_id = next(self._request_ids)
-        stream = Stream(asyncio.get_running_loop())
-        self._register(request_id, stream)
-        try:
-            self._commands.put(_Add(request_id, ask))
+        with self._opened(ask) as stream:
             while True:
                 delta = await stream.next_delta()
                 finished = stream.is_finished and not stream.pending and stream.error is None
@@ -184,6 +201,17 @@ class AsyncEngine:
                     yield delta
                 if finished:
                     return
+
+    @contextmanager
+    def _opened(self, ask: _Ask) -> Iterator[Stream]:
+        """A request on its way; leaving the block before it has ended aborts it."""
+        self._engine.check_request(ask.prompt_ids, ask.params, ask.soft_prompt, is_pooled=ask.is_pooled)
+        request_id = next(self._request_ids)
+        stream = Stream(asyncio.get_running_loop())
+        self._register(request_id, stream)
+        try:
+            self._commands.put(_Add(request_id, ask))
+            yield stream
         finally:
             with self._streams_lock:
                 self._streams.pop(request_id, None)
@@ -249,6 +277,7 @@ class AsyncEngine:
                 tenant_salt=ask.tenant_salt,
                 is_pinned=ask.is_pinned,
                 constraint=ask.constraint,
+                is_pooled=ask.is_pooled,
             )
         except EngineError as error:
             stream = self._streams.get(command.request_id)

@@ -1,6 +1,10 @@
 """What one step computes, complete at birth. Knows no tensors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from server.engine.outputs import TokenLogprobs
 from server.engine.sequence import Sequence
@@ -32,6 +36,11 @@ class ScheduledSequence:
         """Whether the step reaches the sequence's last token, so that the next one can be chosen."""
         return self.stop == self.sequence.num_tokens and self.sequence.params is not None
 
+    @property
+    def num_virtual_tokens(self) -> int:
+        """How many of its tokens are virtual: the first ones."""
+        return min(max(self.sequence.num_virtual_tokens - self.start, 0), self.num_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -55,8 +64,11 @@ class StepResult:
     """By request id: the token chosen for each sequence that sampled, and the exception of each that failed.
 
     `logprobs` has those of the chosen tokens whose sequences asked for them.
+    `hidden_sums` `[hidden_size]` are of the pooled sequences that computed real tokens: the sum of these tokens' last
+    hidden states.
     """
 
     tokens: dict[int, int]
     failures: dict[int, Exception]
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
+    hidden_sums: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)

@@ -75,9 +75,10 @@ class BlockManager:
         return True
 
     def commit(self, sequence: Sequence, *, computed_before: int) -> None:
-        """Make the blocks filled since `computed_before` known by their keys, so that others can reuse them."""
+        """Make the blocks filled since `computed_before` known by their keys, so that others reuse what is shared."""
         size = self.block_size
-        for index in range(computed_before // size, sequence.num_computed_tokens // size):
+        num_shared = min(sequence.num_computed_tokens, sequence.num_shared_tokens)
+        for index in range(computed_before // size, num_shared // size):
             self._remember(sequence.block_key(index, size), sequence.block_table[index])
         if computed_before < sequence.num_virtual_tokens <= sequence.num_computed_tokens:
             tail_key = sequence.virtual_tail_key(size)
@@ -144,8 +145,8 @@ class BlockManager:
     # -- private ----------------------------------------------------------------------------------------------------
 
     def _cached_prefix(self, sequence: Sequence) -> _CachedPrefix:
-        """The longest known prefix that leaves at least one token to compute (its logits are needed)."""
-        size, usable = self.block_size, sequence.num_tokens - 1
+        """The longest known prefix that is shared and leaves at least one token to compute (its logits are needed)."""
+        size, usable = self.block_size, min(sequence.num_tokens - 1, sequence.num_shared_tokens)
         blocks: list[int] = []
         while (len(blocks) + 1) * size <= usable:
             block = self._by_key.get(sequence.block_key(len(blocks), size))

@@ -3,8 +3,11 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from adapters.weights import SoftPrompt
 from server.engine.batch import Batch, StepResult
@@ -14,6 +17,7 @@ from server.engine.constraint import TokenConstraint, failing_alone
 from server.engine.errors import LogitBiasInvalid, PromptInvalid, PromptTooLong, SequenceFailed
 from server.engine.isolation import run_isolated
 from server.engine.outputs import EngineStats, FinishReason, TokenLogprobs
+from server.engine.pooling import MeanPool
 from server.engine.sampling_params import SamplingParams
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence, SequenceStatus, cache_seed
@@ -31,6 +35,8 @@ class SequenceOutput:
     num_cached_tokens: int
     logprobs: TokenLogprobs | None
     """Of the token, where they were asked for."""
+    mean_hidden: NDArray[np.float32] | None = None
+    """`[hidden_size]`, of a pooled sequence that has ended: the mean of its real tokens' last hidden states."""
 
 
 class Runner(Protocol):
@@ -66,6 +72,7 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}
         self._soft_prompts: dict[int, SoftPrompt] = {}
         self._constraints: dict[int, TokenConstraint] = {}
+        self._pools: dict[int, MeanPool] = {}
         self._num_accepted = self._num_finished = self._num_failed = self._num_aborted = 0
 
     @property
@@ -73,13 +80,18 @@ class Engine:
         return self._scheduler.has_work
 
     def check_request(
-        self, prompt_ids: Tokens[int], params: SamplingParams | None, soft_prompt: SoftPrompt | None
+        self,
+        prompt_ids: Tokens[int],
+        params: SamplingParams | None,
+        soft_prompt: SoftPrompt | None,
+        *,
+        is_pooled: bool = False,
     ) -> None:
         """Raise PromptInvalid, LogitBiasInvalid or PromptTooLong for a request that `add_request` would refuse."""
         num_virtual = soft_prompt.num_virtual_tokens if soft_prompt else 0
         num_output = params.max_tokens if params else 0
         total = num_virtual + len(prompt_ids) + num_output
-        if num_virtual + len(prompt_ids) == 0:
+        if num_virtual + len(prompt_ids) == 0 or (is_pooled and not prompt_ids):
             raise PromptInvalid("the prompt is empty")
         if any(not 0 <= token < self.vocab_size for token in prompt_ids):
             raise PromptInvalid(f"the prompt has token ids outside 0 to {self.vocab_size - 1}")
@@ -102,15 +114,18 @@ class Engine:
         tenant_salt: bytes = b"",
         is_pinned: bool = False,
         constraint: TokenConstraint | None = None,
+        is_pooled: bool = False,
     ) -> None:
         """Queue a request; with params None, only compute its KV and leave it in the prefix cache.
 
         `is_pinned`, for a soft prompt alone: that KV stays there until `unpin`, while there is room for pins.
+        `is_pooled`, with params None: its last output has the mean of its real tokens' last hidden states, and only the
+        KV of its virtual tokens is taken from the cache and left there.
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
         `constraint`, which is this request's own, says at each step which tokens may come next.
         Raises PromptInvalid, LogitBiasInvalid, PromptTooLong, EngineOverloaded.
         """
-        self.check_request(prompt_ids, params, soft_prompt)
+        self.check_request(prompt_ids, params, soft_prompt, is_pooled=is_pooled)
         sequence = Sequence.create(
             request_id,
             list(prompt_ids),
@@ -119,6 +134,7 @@ class Engine:
             tenant_salt=tenant_salt,
             num_virtual_tokens=soft_prompt.num_virtual_tokens if soft_prompt else 0,
             is_pinned=is_pinned,
+            is_pooled=is_pooled,
         )
         self._scheduler.add(sequence)
         self._sequences[request_id] = sequence
@@ -127,6 +143,8 @@ class Engine:
             self._soft_prompts[request_id] = soft_prompt
         if constraint is not None:
             self._constraints[request_id] = constraint
+        if is_pooled:
+            self._pools[request_id] = MeanPool(sequence.num_virtual_tokens)
 
     def abort(self, request_id: int) -> None:
         """Take a request out of the batch and free its blocks. A request that has ended already is left alone."""
@@ -145,6 +163,7 @@ class Engine:
         batch = self._scheduler.schedule()
         started = self._clock()
         result = run_isolated(self._run, batch)
+        self._pool(batch, result)
         if not result.failures:  # to find out who is to blame takes several tries
             self._scheduler.observe(batch, seconds=self._clock() - started)
         result = self._accepted(result)
@@ -173,6 +192,7 @@ class Engine:
         assert len(self._sequences) == self._scheduler.num_running + self._scheduler.num_waiting, "a request is lost"
         assert self._soft_prompts.keys() <= self._sequences.keys(), "a soft prompt outlives its request"
         assert self._constraints.keys() <= self._sequences.keys(), "a constraint outlives its request"
+        assert self._pools.keys() <= self._sequences.keys(), "a pool outlives its request"
 
     def _run(self, batch: Batch) -> StepResult:
         return self._runner.run(batch, self._soft_prompts, self._constraints)
@@ -191,7 +211,13 @@ class Engine:
         if not failures:
             return result
         tokens = {request_id: token for request_id, token in result.tokens.items() if request_id not in failures}
-        return StepResult(tokens, result.failures | failures, result.logprobs)
+        return replace(result, tokens=tokens, failures=result.failures | failures)
+
+    def _pool(self, batch: Batch, result: StepResult) -> None:
+        for item in batch.items:
+            sums = result.hidden_sums.get(item.sequence.request_id)
+            if sums is not None:
+                self._pools[item.sequence.request_id].add(sums, start=item.start, stop=item.stop)
 
     def _outputs(self, changed: Iterable[Sequence], result: StepResult) -> list[SequenceOutput]:
         outputs = []
@@ -208,6 +234,7 @@ class Engine:
                     is_finished=is_finished,
                     num_cached_tokens=sequence.num_cached_tokens,
                     logprobs=result.logprobs.get(request_id) if has_token else None,
+                    mean_hidden=self._mean_hidden(request_id, result) if is_finished else None,
                 )
             )
             if is_finished:
@@ -216,10 +243,15 @@ class Engine:
                 self._num_finished += request_id not in result.failures
         return outputs
 
+    def _mean_hidden(self, request_id: int, result: StepResult) -> NDArray[np.float32] | None:
+        pool = self._pools.get(request_id)
+        return None if pool is None or request_id in result.failures else pool.mean()
+
     def _forget(self, request_id: int) -> None:
         del self._sequences[request_id]
         self._soft_prompts.pop(request_id, None)
         self._constraints.pop(request_id, None)
+        self._pools.pop(request_id, None)
 
 
 def _failure(error: Exception | None) -> SequenceFailed | None:

@@ -9,9 +9,10 @@ import torch
 from transformers import PreTrainedModel
 
 from server.engine.batch import Batch
+from server.engine.hidden_states import last_hidden_states
 from server.engine.kv_cache import KVCache
 from server.engine.own_attention import takes_positions
-from server.engine.placing import placed_together
+from server.engine.placing import placed, placed_together
 from server.engine.step_layout import packed_positions
 
 
@@ -31,6 +32,14 @@ class Forward(Protocol):
 
         Copies blocks first, as the batch says, and leaves the KV of every token in the cache. Raises whatever the model
         raises. To compute the same sequences again is always safe.
+        """
+
+    def logits_and_hidden(
+        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Beside the logits, the last hidden states `[H, hidden_size]`, after the last norm, at packed `hidden_rows`.
+
+        All else is as `logits` has it, which is for the steps, most of them, in which nobody wants these.
         """
 
 
@@ -68,6 +77,10 @@ class PackedModel:
         logits: torch.Tensor = output.logits[0]
         return logits
 
+    def last_hidden_states(self) -> AbstractContextManager[list[torch.Tensor]]:
+        """See `hidden_states`."""
+        return last_hidden_states(self._model)
+
 
 class StockForward:
     """A stock model, whose attention layers call `attention`, which reads and writes `cache`."""
@@ -92,3 +105,12 @@ class StockForward:
         positions, kept = placed_together(arrays, torch.int64, self.device)
         with self._attention.step(batch):
             return self._model.logits(embeddings, positions, kept)
+
+    def logits_and_hidden(
+        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Forward`."""
+        with self._model.last_hidden_states() as seen:
+            logits = self.logits(batch, embeddings, rows)
+        hidden = seen[-1][0]
+        return logits, hidden.index_select(0, placed(hidden_rows, torch.int64, hidden.device))

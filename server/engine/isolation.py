@@ -20,4 +20,9 @@ def run_isolated(run: Callable[[Batch], StepResult], batch: Batch) -> StepResult
             logger.exception("a sequence cannot be computed")
             return StepResult({}, {item.sequence.request_id: error for item in batch.items})
     left, right = (run_isolated(run, half) for half in batch.halves())
-    return StepResult(left.tokens | right.tokens, left.failures | right.failures, left.logprobs | right.logprobs)
+    return StepResult(
+        left.tokens | right.tokens,
+        left.failures | right.failures,
+        left.logprobs | right.logprobs,
+        {**left.hidden_sums, **right.hidden_sums},
+    )

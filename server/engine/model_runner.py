@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -28,19 +29,46 @@ class ModelRunner:
     def run(
         self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt], constraints: Mapping[int, TokenConstraint]
     ) -> StepResult:
-        """Compute a batch, and choose a token for each sequence that reaches its end.
+        """Compute a batch, choose a token for each sequence that reaches its end, and sum up what pooled ones want.
 
         `soft_prompts` holds, by request id, what the ids below zero stand for, and `constraints` what restricts the
         tokens of some. Raises whatever the model raises. To run the same sequences again is always safe: they write the
         same KV to the same slots, and no constraint is told of a token.
         """
         with torch.inference_mode():
+            pooled_rows = _pooled_rows(batch)
+            if pooled_rows:
+                return self._run_pooled(batch, soft_prompts, constraints, pooled_rows)
             logits = self.logits(batch, soft_prompts)
             return _sampled([item for item in batch.items if item.samples], logits, constraints)
 
     def logits(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
         """Logits `[R, vocab_size]` at the last position of each item that samples."""
         return self._forward.logits(batch, self._input_embeddings(batch, soft_prompts), _last_rows(batch))
+
+    def _run_pooled(
+        self,
+        batch: Batch,
+        soft_prompts: Mapping[int, SoftPrompt],
+        constraints: Mapping[int, TokenConstraint],
+        pooled_rows: Mapping[int, range],
+    ) -> StepResult:
+        """The same, where some sequences want hidden states, of their packed rows by request id."""
+        logits, hidden = self._forward.logits_and_hidden(
+            batch,
+            self._input_embeddings(batch, soft_prompts),
+            _last_rows(batch),
+            list(chain.from_iterable(pooled_rows.values())),
+        )
+        result = _sampled([item for item in batch.items if item.samples], logits, constraints)
+        failures, sums = dict(result.failures), {}
+        for request_id, rows in zip(pooled_rows, hidden.split(list(map(len, pooled_rows.values()))), strict=True):
+            row = rows.sum(dim=0, dtype=torch.float64).cpu().numpy()
+            if np.isfinite(row).all():
+                sums[request_id] = row
+            else:
+                failures[request_id] = SequenceFailed("the model's hidden states are not numbers for this request")
+        return replace(result, failures=failures, hidden_sums=sums)
 
     def _input_embeddings(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
         """`[T, hidden_size]`: the model's own embeddings, and row i - 1 of the soft prompt for id -i."""
@@ -68,6 +96,17 @@ def _last_rows(batch: Batch) -> list[int]:
         row += item.num_tokens
         if item.samples:
             rows.append(row - 1)
+    return rows
+
+
+def _pooled_rows(batch: Batch) -> dict[int, range]:
+    """Packed rows of the pooled sequences' real tokens, by request id; of those that have any in this step."""
+    rows, row = {}, 0
+    for item in batch.items:
+        real = range(row + item.num_virtual_tokens, row + item.num_tokens)
+        if item.sequence.is_pooled and real:
+            rows[item.sequence.request_id] = real
+        row += item.num_tokens
     return rows
 
 

@@ -36,6 +36,8 @@ class Sequence:
     """None for a sequence that only leaves its KV in the prefix cache."""
     is_pinned: bool = False
     """Whether that KV, of virtual tokens alone, stays there until it is unpinned."""
+    is_pooled: bool = False
+    """Whether it is there for the mean of its real tokens' last hidden states. It makes no tokens."""
     status: SequenceStatus = SequenceStatus.WAITING
     finish_reason: FinishReason | None = None
     num_computed_tokens: int = 0
@@ -59,6 +61,7 @@ class Sequence:
         tenant_salt: bytes = b"",
         num_virtual_tokens: int = 0,
         is_pinned: bool = False,
+        is_pooled: bool = False,
     ) -> "Sequence":
         """A waiting sequence. `cache_seed` names the model and the adapter that its KV belongs to.
 
@@ -73,7 +76,8 @@ class Sequence:
             cache_seed,
             tenant_salt,
             params,
-            is_pinned,
+            is_pinned=is_pinned,
+            is_pooled=is_pooled,
             token_table=TokenTable.of(params, prompt_ids) if params else None,
         )
 
@@ -88,6 +92,15 @@ class Sequence:
     @property
     def num_uncomputed_tokens(self) -> int:
         return self.num_tokens - self.num_computed_tokens
+
+    @property
+    def num_shared_tokens(self) -> int:
+        """How many, from the start, may use the KV of others and leave theirs to others.
+
+        Of a pooled sequence the virtual ones alone: it needs the hidden states of each of the others, and what it is
+        made of seldom comes again.
+        """
+        return self.num_virtual_tokens if self.is_pooled else self.num_tokens
 
     @property
     def is_decoding(self) -> bool:

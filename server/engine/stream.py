@@ -3,6 +3,9 @@
 import asyncio
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from server.engine.engine import SequenceOutput
 from server.engine.errors import EngineError
 from server.engine.outputs import FinishReason, TokenDelta, TokenLogprobs
@@ -19,6 +22,7 @@ class Stream:
     pending: list[int] = field(default_factory=list)
     pending_logprobs: list[TokenLogprobs] = field(default_factory=list)
     num_cached_tokens: int = 0
+    mean_hidden: NDArray[np.float32] | None = None
     finish_reason: FinishReason | None = None
     error: EngineError | None = None
     is_finished: bool = False
@@ -30,6 +34,7 @@ class Stream:
         if output.logprobs is not None:
             self.pending_logprobs.append(output.logprobs)
         self.num_cached_tokens = output.num_cached_tokens
+        self.mean_hidden = output.mean_hidden
         self.finish_reason = output.finish_reason
         self.error = output.error
         self.is_finished = output.is_finished

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -94,7 +95,22 @@ def _assert_exact(model: PreTrainedModel, *, accelerator: Accelerator | None = N
         with torch.inference_mode():
             logits = stock(input_ids=torch.tensor([prompt + answer]), use_cache=False).logits[0]
         assert answer == logits[len(prompt) - 1 : -1].argmax(dim=-1).tolist()
+    _assert_pooled_exactly(engine, stock)
     return list(answers.values())
+
+
+def _assert_pooled_exactly(engine: Engine, stock: PreTrainedModel) -> None:
+    """The mean of each prompt's last hidden states is that of the stock model under its head."""
+    for request_id, prompt in enumerate(_prompts()):
+        engine.add_request(request_id, prompt, None, is_pooled=True)
+    means: dict[int, Any] = {}
+    while engine.has_work:
+        means |= {output.request_id: output.mean_hidden for output in engine.step()}
+    for request_id, prompt in enumerate(_prompts()):
+        body: Any = stock.model if stock.base_model is stock else stock.base_model  # llama4 names it wrongly
+        with torch.inference_mode():
+            states = body(input_ids=torch.tensor([prompt]), use_cache=False).last_hidden_state[0]
+        np.testing.assert_allclose(means[request_id], states.mean(dim=0).numpy(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", SERVED)

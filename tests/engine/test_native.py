@@ -165,6 +165,33 @@ def test_it_is_as_near_to_float32_as_the_stock_model_in_bfloat16(name: str, cach
             assert (native - exact).norm() / exact.norm() < 1.5 * stock_error
 
 
+def _means(model: Any) -> torch.Tensor:
+    states = [model.model(input_ids=torch.tensor([prompt])).last_hidden_state[0] for prompt in _prompts()]
+    return torch.stack([rows.double().mean(dim=0) for rows in states])
+
+
+def _pooled(engine: Engine) -> torch.Tensor:
+    for number, prompt in enumerate(_prompts()):
+        engine.add_request(number, prompt, None, is_pooled=True)
+        engine.add_request(1000 + number, prompt, SamplingParams(max_tokens=20), None)
+    means: dict[int, Any] = {}
+    while engine.has_work:
+        means |= {output.request_id: output.mean_hidden for output in engine.step() if output.mean_hidden is not None}
+    return torch.stack([torch.from_numpy(means[number]) for number in range(len(_prompts()))])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mean_hidden_states_are_as_near_to_float32_as_the_stock_models(name: str, cache: Path) -> None:
+    stock = _model(name, torch.bfloat16)
+    with torch.inference_mode():
+        exact = _means(_model(name, torch.float32))
+        stock_error = (_means(stock) - exact).norm() / exact.norm()
+    whole = _pooled(_engine(stock, cache))
+    assert (whole - exact).norm() / exact.norm() < 1.5 * stock_error
+    chunked = _pooled(_engine(_model(name, torch.bfloat16), cache, max_num_seqs=16, max_num_batched_tokens=16))
+    assert (whole - chunked).norm() / exact.norm() < 1e-7
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_int8_stays_near(name: str, cache: Path) -> None:
     stock = _model(name, torch.bfloat16)

@@ -67,6 +67,12 @@ class DecodeForward:
         self._replays[bucket]()
         return self._logits.index_select(0, placed(rows, torch.int64, self.device))
 
+    def logits_and_hidden(
+        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Forward`; nothing of it is recorded."""
+        return self._eager.logits_and_hidden(batch, embeddings, rows, hidden_rows)
+
 
 def record_decode(
     model: PackedModel,

@@ -54,6 +54,11 @@ inline bf16 to_bf16(float x) {  // round to nearest even; NaN stays NaN
 
 inline void store_bf16(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
 
+inline void store(bf16* p, __m512 x) { store_bf16(p, x); }
+inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
+inline void store(bf16* p, float x) { *p = to_bf16(x); }
+inline void store(float* p, float x) { *p = x; }
+
 // exp by 2^n and a polynomial of degree 6; relative error below 2e-7 in the range of softmax and sigmoid. The operands'
 // order in min and max lets NaN through.
 inline __m512 exp_ps(__m512 x) {
@@ -317,7 +322,8 @@ struct Item {
   const int32_t* blocks;
 };
 
-void norm_row(const float* x, const float* weight, int size, float eps, bf16* out) {
+template <class Out>
+void norm_row(const float* x, const float* weight, int size, float eps, Out* out) {
   __m512 squares = _mm512_setzero_ps();
   int i = 0;
   for (; i + 16 <= size; i += 16) {
@@ -329,8 +335,8 @@ void norm_row(const float* x, const float* weight, int size, float eps, bf16* ou
   const float scale = 1.f / std::sqrt(sum / size + eps);
   const __m512 s = _mm512_set1_ps(scale);
   for (i = 0; i + 16 <= size; i += 16)
-    store_bf16(out + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), s), _mm512_loadu_ps(weight + i)));
-  for (; i < size; ++i) out[i] = to_bf16(x[i] * scale * weight[i]);
+    store(out + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), s), _mm512_loadu_ps(weight + i)));
+  for (; i < size; ++i) store(out + i, x[i] * scale * weight[i]);
 }
 
 // int8 codes of one row, in groups of 64 with a scale each: one large activation spoils its own group only.
@@ -700,10 +706,11 @@ void hotprompt_copy_block(Model* m, int source, int target, int count) {
 }
 
 // hidden [tokens][hidden] goes in as embeddings, and is overwritten. Item i is `counts[i]` rows from position
-// `positions[i]` on, with its blocks at tables + i * table_stride. logits [num_logits][vocab] of the rows that are asked for.
+// `positions[i]` on, with its blocks at tables + i * table_stride. logits [num_logits][vocab] and states
+// [num_states][hidden], the last hidden states, are of the rows that are asked for.
 void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const int32_t* positions, const int32_t* counts,
                     const int32_t* tables, int table_stride, int num_logits, const int32_t* logit_rows, float* logits,
-                    int threads) {
+                    int num_states, const int32_t* state_rows, float* states, int threads) {
   const Shape& s = m->shape;
   Plan plan;
   for (int i = 0, row = 0; i < num_items; row += counts[i++])
@@ -726,6 +733,11 @@ void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const in
   {
     Walk walk(stages, omp_get_num_threads());
     for (auto& layer : m->layers) run_layer(walk, *m, *layer, plan, tokens, hidden);
+    if (num_states)
+      walk.each(num_states, row_grain(num_states, walk), [&](int r) {
+        norm_row(hidden + size_t(state_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
+                 states + size_t(r) * s.hidden);
+      });
     walk.each(num_logits, 1, [&](int r) {
       norm_row(hidden + size_t(logit_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
                m->normed.data() + size_t(r) * s.hidden);

@@ -65,6 +65,12 @@ class NativeForward:
 
     def logits(self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int]) -> torch.Tensor:
         """Logits `[R, vocab_size]`, float32, of packed rows after embeddings `[T, hidden_size]`; see `Forward`."""
+        return self.logits_and_hidden(batch, embeddings, rows, ())[0]
+
+    def logits_and_hidden(
+        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Forward`; both are float32, and the hidden states have not been rounded on the way."""
         assert max(item.stop for item in batch.items) <= len(self._rotary), "a position beyond the table of rotations"
         self._copy(batch.copies)
         hidden = embeddings.contiguous()
@@ -72,7 +78,9 @@ class NativeForward:
         counts = np.array([item.num_tokens for item in batch.items], dtype=np.int32)
         tables = _block_tables(batch)
         logit_rows = np.array(rows, dtype=np.int32)
+        state_rows = np.array(hidden_rows, dtype=np.int32)
         logits = torch.empty(len(rows), self._shape.vocab_size)
+        states = torch.empty(len(hidden_rows), self._shape.hidden_size)
         self._library.hotprompt_step(  # the interpreter's lock is free meanwhile
             self._model,
             _address(hidden),
@@ -85,9 +93,12 @@ class NativeForward:
             c_int32(len(rows)),
             _array(logit_rows),
             _address(logits),
+            c_int32(len(hidden_rows)),
+            _array(state_rows),
+            _address(states),
             c_int32(torch.get_num_threads()),
         )
-        return logits
+        return logits, states
 
     def _copy(self, copies: tuple[BlockCopy, ...]) -> None:
         for copy in copies:
