@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
-from server.api import adapters, chat, health, models
+from server.api import adapters, chat, health, models, tokens
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
 from server.api.deps import Parts
@@ -24,6 +24,7 @@ from server.text.completion import Completions
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
 from server.text.structure.compiler import GrammarCompiler
+from server.text.token_view import TokenView
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect would lead to wherever the Host header says
     )
     app.state.parts = _parts(services, settings)
-    for router in (chat.router, models.router, adapters.router, health.router):
+    for router in (chat.router, tokens.router, models.router, adapters.router, health.router):
         app.include_router(router)
     install_error_handlers(app)
     app.add_middleware(BodyLimitMiddleware)
@@ -74,6 +75,7 @@ def _parts(services: Services, settings: Settings) -> Parts:
         registry=services.registry,
         resolver=resolver,
         completions=Completions(services.engine, prompts, grammars, services.base),
+        token_view=TokenView(services.base, resolver, prompts),
         keys=KeyRing(
             api_keys=(key.get_secret_value() for key in settings.api_keys),
             admin_keys=(key.get_secret_value() for key in settings.admin_keys),

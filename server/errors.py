@@ -43,6 +43,8 @@ from server.text.structure.errors import StructureBusy, StructureFailed, Structu
 logger = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "x-request-id"
+PROMPT_FIELD_STATE = "prompt_field"
+"""What a request calls its prompt, in its state; `messages` unless its route says so."""
 RETRY_AFTER_SECONDS = 1
 _MAX_PARAM_CHARS = 256
 
@@ -80,6 +82,7 @@ class Wording:
 
 
 _INVALID = "invalid_request_error"
+_PROMPT = "messages"
 _SERVER = "server_error"
 _UNEXPECTED = Wording(500, _SERVER, "internal_error", "The server failed on this request; its log says why.")
 
@@ -101,14 +104,14 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
         Wording(500, _SERVER, "adapter_damaged", "This adapter's files in the store are damaged; publish it again."),
     ),
     (StoreFailure, Wording(500, _SERVER, "store_failure")),
-    (ChatFormatError, Wording(400, _INVALID, "messages_refused", param="messages")),
+    (ChatFormatError, Wording(400, _INVALID, "messages_refused", param=_PROMPT)),
     (FieldRefused, Wording(400, _INVALID, "invalid_value")),
     (StructureUnsupported, Wording(400, _INVALID, "structure_unsupported")),
     (StructureFailed, Wording(400, _INVALID, "structure_failed")),
     (StructureBusy, Wording(503, _SERVER, "grammar_compiler_busy", retry=True)),
     (LogitBiasInvalid, Wording(400, _INVALID, "invalid_value", param="logit_bias")),
-    (PromptInvalid, Wording(400, _INVALID, "prompt_invalid", param="messages")),
-    (PromptTooLong, Wording(400, _INVALID, "context_length_exceeded", param="messages")),
+    (PromptInvalid, Wording(400, _INVALID, "prompt_invalid", param=_PROMPT)),
+    (PromptTooLong, Wording(400, _INVALID, "context_length_exceeded", param=_PROMPT)),
     (EngineOverloaded, Wording(503, _SERVER, "engine_overloaded", "The queue is full; try again.", retry=True)),
     (EngineStopping, Wording(503, _SERVER, "server_stopping", "The server is stopping; try again.", retry=True)),
     (SequenceFailed, Wording(500, _SERVER, "sequence_failed", "This request could not be computed.")),
@@ -133,10 +136,15 @@ def wording_of(error: Exception) -> Wording:
     return next((wording for kind, wording in _TABLE if isinstance(error, kind)), _UNEXPECTED)
 
 
-def error_body(error: Exception) -> ErrorResponse:
-    """The JSON body that tells a client of an exception, in an answer or inside a started stream."""
+def error_body(error: Exception, *, prompt_field: str = _PROMPT) -> ErrorResponse:
+    """The JSON body that tells a client of an exception, in an answer or inside a started stream.
+
+    `prompt_field` is what the request calls its prompt.
+    """
     wording = wording_of(error)
-    param = error.field if isinstance(error, AdapterInvalid | FieldRefused) else wording.param
+    param = prompt_field if wording.param == _PROMPT else wording.param
+    if isinstance(error, AdapterInvalid | FieldRefused):
+        param = error.field
     message = wording.message or str(error)
     return ErrorResponse(error=ErrorBody(message=message, type=wording.type, param=param, code=wording.code))
 
@@ -158,13 +166,14 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-async def _on_known(_: Request, error: Exception) -> Response:
+async def _on_known(request: Request, error: Exception) -> Response:
     log_failure(error)
     wording = wording_of(error)
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if wording.retry else {}
     if wording.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(error).model_dump(), wording.status, headers)
+    body = error_body(error, prompt_field=getattr(request.state, PROMPT_FIELD_STATE, _PROMPT))
+    return JSONResponse(body.model_dump(), wording.status, headers)
 
 
 async def _on_disconnect(_: Request, __: Exception) -> Response:
@@ -186,7 +195,7 @@ def _worded(problem: Mapping[str, Any]) -> tuple[str | None, str]:
     """Field and message of one problem of a body."""
     if problem["type"] == "json_invalid":
         return None, f"the body is not valid JSON: {problem['ctx']['error']} (at character {problem['loc'][-1]})"
-    path = [str(part) for part in problem["loc"][1:]]
+    path = [str(part) for part in problem["loc"][1:] if not str(part).startswith("<")]  # <…> is a kind, not a field
     if problem["type"].startswith(FIELD_ERROR):
         path.append(problem["type"].removeprefix(FIELD_ERROR))
     param = ".".join(path)[:_MAX_PARAM_CHARS]

@@ -14,6 +14,7 @@ from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineStopping
 from server.text.completion import Completions
 from server.text.model_names import ModelResolver
+from server.text.token_view import TokenView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Parts:
     registry: AdapterRegistry
     resolver: ModelResolver
     completions: Completions
+    token_view: TokenView
     keys: KeyRing
     shutdown_grace_seconds: float
     started: int

@@ -102,24 +102,28 @@ class PromptMaker:
         """The adapter's own chat format, or the base model's."""
         return (adapter.manifest.chat_format if adapter else None) or self._base_format
 
+    def render(self, prompt: ChatPrompt, chat_format: ChatFormat) -> str:
+        """The text that the chat format makes of a conversation. Raises ChatFormatError, FieldRefused, PromptTooLong."""
+        self._refuse_hopeless(turn.content for turn in prompt.turns)
+        return rendered(prompt, chat_format, self._tokenizer)
+
     def encode(self, prompt: Prompt, chat_format: ChatFormat) -> EncodedPrompt:
         """The prompt as the model sees it, without virtual tokens.
 
         Raises ChatFormatError, FieldRefused, PromptTooLong.
         """
         if isinstance(prompt, ChatPrompt):
-            self._refuse_hopeless(turn.content for turn in prompt.turns)
-            text = rendered(prompt, chat_format, self._tokenizer)
-            token_ids = self._ids(text, add_special_tokens=chat_format.add_special_tokens)
+            text = self.render(prompt, chat_format)
+            token_ids = self._encoded(text, add_special_tokens=chat_format.add_special_tokens)
             if not token_ids:
                 raise ChatFormatError("messages: the chat template makes an empty prompt of them")
             return EncodedPrompt(token_ids, text)
         if isinstance(prompt, TextPrompt):
             self._refuse_hopeless([prompt.text])
-            return EncodedPrompt(self._ids(prompt.text, add_special_tokens=prompt.add_special_tokens), prompt.text)
+            return EncodedPrompt(self._encoded(prompt.text, add_special_tokens=prompt.add_special_tokens), prompt.text)
         return EncodedPrompt(list(prompt.token_ids), "")
 
-    def _ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+    def _encoded(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"])
 
     def _refuse_hopeless(self, texts: Iterable[str]) -> None:
