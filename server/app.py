@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
-from server.api import adapters, chat, health, models, tokens
+from server.api import adapters, chat, embeddings, health, models, tokens
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
 from server.api.deps import Parts
@@ -21,6 +21,7 @@ from server.engine.errors import EngineError
 from server.errors import install_error_handlers
 from server.services import Services
 from server.text.completion import Completions
+from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
 from server.text.structure.compiler import GrammarCompiler
@@ -50,7 +51,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect would lead to wherever the Host header says
     )
     app.state.parts = _parts(services, settings)
-    for router in (chat.router, tokens.router, models.router, adapters.router, health.router):
+    for router in (chat.router, embeddings.router, tokens.router, models.router, adapters.router, health.router):
         app.include_router(router)
     install_error_handlers(app)
     app.add_middleware(BodyLimitMiddleware)
@@ -75,6 +76,7 @@ def _parts(services: Services, settings: Settings) -> Parts:
         registry=services.registry,
         resolver=resolver,
         completions=Completions(services.engine, prompts, grammars, services.base),
+        embeddings=Embeddings(services.engine, prompts, resolver, hidden_size=services.base.identity.hidden_size),
         token_view=TokenView(services.base, resolver, prompts),
         keys=KeyRing(
             api_keys=(key.get_secret_value() for key in settings.api_keys),

@@ -13,6 +13,7 @@ from server.api.auth import KeyRing
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineStopping
 from server.text.completion import Completions
+from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
 from server.text.token_view import TokenView
 
@@ -25,6 +26,7 @@ class Parts:
     registry: AdapterRegistry
     resolver: ModelResolver
     completions: Completions
+    embeddings: Embeddings
     token_view: TokenView
     keys: KeyRing
     shutdown_grace_seconds: float

@@ -103,7 +103,7 @@ class PromptMaker:
         return (adapter.manifest.chat_format if adapter else None) or self._base_format
 
     def render(self, prompt: ChatPrompt, chat_format: ChatFormat) -> str:
-        """The text that the chat format makes of a conversation. Raises ChatFormatError, FieldRefused, PromptTooLong."""
+        """What the chat format makes of a conversation. Raises ChatFormatError, FieldRefused, PromptTooLong."""
         self._refuse_hopeless(turn.content for turn in prompt.turns)
         return rendered(prompt, chat_format, self._tokenizer)
 
