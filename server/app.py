@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
-from server.api import adapters, chat, embeddings, health, models, tokens
+from server.api import adapters, chat, completions, embeddings, health, models, tokens
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
 from server.api.deps import Parts
@@ -51,7 +51,15 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         redirect_slashes=False,  # a redirect would lead to wherever the Host header says
     )
     app.state.parts = _parts(services, settings)
-    for router in (chat.router, embeddings.router, tokens.router, models.router, adapters.router, health.router):
+    for router in (
+        chat.router,
+        completions.router,
+        embeddings.router,
+        tokens.router,
+        models.router,
+        adapters.router,
+        health.router,
+    ):
         app.include_router(router)
     install_error_handlers(app)
     app.add_middleware(BodyLimitMiddleware)

@@ -18,6 +18,7 @@ from server.text.reader import AnswerReader, Reading
 from server.text.request import CompletionRequest
 from server.text.stop import StopMatcher
 from server.text.structure.compiler import GrammarCompiler
+from server.text.together import together
 from server.text.token_bytes import TokenBytes
 
 
@@ -49,8 +50,21 @@ class Completions:
         """
         with self._engine.place(request.n):
             prompt = await asyncio.to_thread(self._prompts.make, request)
-            constraints = [await self._constraint(request) for _ in range(request.n)]
-            async with aclosing(self._choices(_Job(request, prompt, constraints))) as deltas:
+            async with aclosing(self._choices(await self._job(request, prompt))) as deltas:
+                async for delta in deltas:
+                    yield delta
+
+    async def stream_many(self, requests: Sequence[CompletionRequest]) -> AsyncGenerator[TextDelta]:
+        """As `stream`, of several requests that differ in their prompts; nothing begins before all of them are good.
+
+        Choices are counted through, and there is one usage, of all.
+        """
+        n = requests[0].n
+        with self._engine.place(n * len(requests)):
+            prompts = await asyncio.to_thread(lambda: [self._prompts.make(request) for request in requests])
+            jobs = [await self._job(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
+            streams = [self._choices(job) for job in jobs]
+            async with aclosing(together(streams, n)) as deltas:
                 async for delta in deltas:
                     yield delta
 
@@ -59,8 +73,15 @@ class Completions:
         async with aclosing(self.stream(request)) as deltas:
             return folded([delta async for delta in deltas], request.n)
 
-    async def _constraint(self, request: CompletionRequest) -> TokenConstraint | None:
-        return None if request.structure is None else await self._grammars.compile(request.structure)
+    async def complete_many(self, requests: Sequence[CompletionRequest]) -> Completion:
+        """The whole of `stream_many`."""
+        async with aclosing(self.stream_many(requests)) as deltas:
+            return folded([delta async for delta in deltas], requests[0].n * len(requests))
+
+    async def _job(self, request: CompletionRequest, prompt: ReadyPrompt) -> _Job:
+        if request.structure is None:
+            return _Job(request, prompt, [None] * request.n)
+        return _Job(request, prompt, [await self._grammars.compile(request.structure) for _ in range(request.n)])
 
     async def _choices(self, job: _Job) -> AsyncGenerator[TextDelta]:
         """All choices; the others begin after the first one's first delta, and find its prompt in the prefix cache."""

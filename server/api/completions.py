@@ -1,0 +1,72 @@
+"""POST /v1/completions: prompts that are no conversations, answered as a stream or whole. Knows no tokens."""
+
+import asyncio
+import time
+from functools import partial
+from uuid import uuid4
+
+from fastapi import APIRouter, Request, Response
+
+from server.api.completion_writing import CompletionChunks, CompletionHead, whole_completion
+from server.api.conversation import to_sampling
+from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
+from server.api.disconnect import unless_disconnected
+from server.api.plain_prompts import to_plain_prompt
+from server.api.prompt_field import prompt_is
+from server.api.streaming import stream_response
+from server.protocol.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
+from server.text.request import CompletionRequest as Asked
+
+router = APIRouter()
+
+
+@router.post("/v1/completions", dependencies=[*NEW_CHAT, prompt_is("prompt")], response_model=Completion)
+async def create_completion(
+    body: CompletionRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
+) -> Completion | Response:
+    """Go on with one or several prompts; a client that hangs up ends the work within a step, streaming or not."""
+    asked = to_requests(body, tenant_salt)
+    head = CompletionHead(
+        id=f"cmpl-{uuid4().hex}",
+        created=int(time.time()),
+        model=body.model,
+        include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        include_logprobs=body.logprobs is not None,
+        echoes=await _echoes(body, parts),
+    )
+    if body.stream:
+        deltas = parts.completions.stream_many(asked)
+        return await stream_response(deltas, partial(CompletionChunks, head), request, parts)
+    return whole_completion(head, await unless_disconnected(request, parts.completions.complete_many(asked)))
+
+
+def to_requests(body: CompletionRequest, tenant_salt: bytes) -> list[Asked]:
+    """One request of the text floor for each prompt."""
+    max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    sampling = to_sampling(body, max_tokens=max_tokens, num_logprobs=body.logprobs)
+    return [
+        Asked(
+            model=body.model,
+            prompt=to_plain_prompt(prompt),
+            sampling=sampling,
+            n=body.n or 1,
+            tenant_salt=tenant_salt,
+        )
+        for prompt in body.prompt
+    ]
+
+
+async def _echoes(body: CompletionRequest, parts: Parts) -> list[str]:
+    """What each choice begins with."""
+    n = body.n or 1
+    if not body.echo:
+        return [""] * (len(body.prompt) * n)
+    texts = [
+        prompt if isinstance(prompt, str) else await asyncio.to_thread(_text_of, body.model, prompt, parts)
+        for prompt in body.prompt
+    ]
+    return [text for text in texts for _ in range(n)]
+
+
+def _text_of(model: str, token_ids: list[int], parts: Parts) -> str:
+    return parts.token_view.detokenize(model, token_ids, field="prompt")

@@ -1,0 +1,86 @@
+"""Plain completions on the wire, as https://platform.openai.com/docs/api-reference has them. Knows no route."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from server.protocol.base import ResponseBody, refused
+from server.protocol.chat import StreamOptions
+from server.protocol.prompts import AsPrompts, Prompt
+from server.protocol.sampling import MAX_N, MAX_TOKENS, SamplingFields
+from server.protocol.usage import UsageInfo
+
+MAX_PROMPTS = 64
+MAX_CHOICES = 128
+"""Prompts times n."""
+DEFAULT_MAX_TOKENS = 16
+
+
+class CompletionRequest(SamplingFields):
+    """null stands for a field that is left out."""
+
+    model: str = Field(min_length=1, max_length=512)
+    prompt: Annotated[list[Prompt], AsPrompts] = Field(min_length=1, max_length=MAX_PROMPTS)
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    echo: bool | None = None
+    """The prompt stands before its answer."""
+    logprobs: int | None = Field(default=None, ge=0, le=5)
+    """The answer's tokens with their log-probabilities, and those of so many likeliest ones."""
+    best_of: int | None = Field(default=None, ge=1, le=MAX_N)
+    """As many as n: nothing is made that is not given."""
+    suffix: None = None
+    """Text after the answer; no model here takes it."""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @field_validator("stream_options")
+    @classmethod
+    def _only_for_streams(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if options is not None and not info.data.get("stream"):
+            raise PydanticCustomError("stream_options", "is allowed only with stream: true")
+        return options
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        n = self.n or 1
+        if self.best_of is not None and self.best_of != n:
+            raise refused("best_of", "must be as many as n, or left out")
+        if self.echo and self.logprobs is not None:
+            raise refused("echo", "does not go with logprobs: those of the prompt's own tokens are not computed")
+        if len(self.prompt) * n > MAX_CHOICES:
+            raise refused("n", f"must be at most {MAX_CHOICES // len(self.prompt)} for {len(self.prompt)} prompts")
+        return self
+
+
+class LegacyLogprobs(ResponseBody):
+    """Lists with an item for each token of the answer. A token that is no text is written `bytes:` and its bytes.
+
+    `text_offset` is where in the choice's text a token begins, in characters.
+    """
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class CompletionChoice(ResponseBody):
+    """Choices are counted through: those of the first prompt, then those of the next."""
+
+    index: int
+    text: str
+    logprobs: LegacyLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class Completion(ResponseBody):
+    """A whole answer, or a piece of a stream: both have one form."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    system_fingerprint: str
+    usage: UsageInfo | None = None
