@@ -34,13 +34,14 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     """The app around services that it starts and stops with itself."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         services.engine.start()
         try:
             await _warm(services.engine, services.registry)
             yield
         finally:
             await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
+            app.state.parts.grammars.close()
 
     app = FastAPI(
         title="hotprompt",
@@ -83,6 +84,7 @@ def _parts(services: Services, settings: Settings) -> Parts:
         engine=services.engine,
         registry=services.registry,
         resolver=resolver,
+        grammars=grammars,
         completions=Completions(services.engine, prompts, grammars, services.base),
         embeddings=Embeddings(services.engine, prompts, resolver, hidden_size=services.base.identity.hidden_size),
         token_view=TokenView(services.base, resolver, prompts),

@@ -15,6 +15,7 @@ from server.engine.errors import EngineStopping
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
+from server.text.structure.compiler import GrammarCompiler
 from server.text.token_view import TokenView
 
 
@@ -25,6 +26,7 @@ class Parts:
     engine: AsyncEngine
     registry: AdapterRegistry
     resolver: ModelResolver
+    grammars: GrammarCompiler
     completions: Completions
     embeddings: Embeddings
     token_view: TokenView

@@ -1,4 +1,4 @@
-"""ReasoningParser: thoughts between think tags apart from the answer, while it is made. Knows no tokens and no tools."""
+"""ReasoningParser: thoughts between think tags apart from the answer, while it is made. Knows no tokens."""
 
 from collections.abc import Container
 

@@ -17,6 +17,7 @@ _ANY_TEXT = "/(?s:.*)/"
 _GBNF_RULE = "::="
 _OPTIONS = re.compile(r"\b(max_tokens|temperature|stop|stop_capture)\s*=")
 _SPECIAL_TOKEN = re.compile(r"<[^<>\s]+>")
+_INSERTED = re.compile(r"%(?:json|regex|lark|llguidance\s*\{\s*\S*[^\s}])|@\S?")
 
 
 class GrammarWriter:
@@ -82,6 +83,8 @@ class GrammarWriter:
             raise StructureInvalid(field, f"the option {found[1]} has no effect here")
         if found := _SPECIAL_TOKEN.search(bare):
             raise StructureInvalid(field, f"special tokens cannot be written: {found[0][:64]}")
+        if found := _INSERTED.search(bare):
+            raise StructureInvalid(field, f"{found[0][:64]} has no meaning here")
         return text
 
     def _from_gbnf(self, text: str, field: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from server.text.structure.errors import StructureInvalid
+from server.text.structure.formats import FORMATS, PATTERNS
 
 Schema = dict[str, Any]
 
@@ -34,9 +35,6 @@ _NOT_ENFORCED = frozenset(
         *("$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$vocabulary"),
     }
 )
-_FORMATS = frozenset(
-    {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
-)  # those that llguidance enforces
 _COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 _SPACED = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 
@@ -73,7 +71,7 @@ class SchemaReader:
                     raise self._invalid(place, "has both anyOf and oneOf")
             read |= self._keyword(keyword, value, place, depth)
         self._check_min_properties(schema, place)
-        return read
+        return _with_pattern(read, schema.get("format"))
 
     def _keyword(self, keyword: str, value: Any, place: str, depth: int) -> Schema:
         """What becomes of one keyword; nothing if it has no effect."""
@@ -109,10 +107,12 @@ class SchemaReader:
     def _value(self, keyword: str, value: Any, place: str) -> Schema:
         if keyword == "$ref" and not (isinstance(value, str) and value.startswith("#")):
             raise self._invalid(place, "should lead to a place in this schema: '#', '#/$defs/…'")
-        if keyword == "format" and value not in _FORMATS:
+        if keyword == "format" and not (isinstance(value, str) and value in FORMATS):
             if self._is_strict:
-                raise self._invalid(place, f"cannot be enforced; those that can: {', '.join(sorted(_FORMATS))}")
+                raise self._invalid(place, f"cannot be enforced; those that can: {', '.join(sorted(FORMATS))}")
             return {}
+        if keyword == "format" and value in PATTERNS:
+            return {}  # see `_with_pattern`
         return {keyword: value}
 
     def _check_min_properties(self, schema: Mapping[str, Any], place: str) -> None:
@@ -167,6 +167,16 @@ def json_text(value: object, field: str, max_bytes: int) -> str:
     if len(text) > max_bytes:
         raise StructureInvalid(field, f"has {len(text)} bytes of JSON; at most {max_bytes} are allowed")
     return text
+
+
+def _with_pattern(read: Schema, text_format: object) -> Schema:
+    """The schema with the pattern of its format, beside its own pattern if it has one."""
+    pattern = PATTERNS.get(text_format) if isinstance(text_format, str) else None
+    if pattern is None:
+        return read
+    if "pattern" not in read:
+        return read | {"pattern": pattern}
+    return read | {"allOf": [*read.get("allOf", []), {"pattern": pattern}]}
 
 
 def _is_trivial(keyword: str, value: object) -> bool:

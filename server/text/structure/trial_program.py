@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from typing import BinaryIO
+from typing import IO
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
@@ -41,7 +41,7 @@ def problem_of(matcher: LLMatcher) -> str:
     return matcher.get_error()
 
 
-def read_message(stream: BinaryIO) -> str | None:
+def read_message(stream: IO[bytes]) -> str | None:
     """The next message; None at the end."""
     head = stream.read(LENGTH_BYTES)
     if len(head) < LENGTH_BYTES:
@@ -58,7 +58,8 @@ def message(text: str) -> bytes:
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    if sys.platform == "linux":  # elsewhere it cannot be set to any purpose
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     threading.stack_size(_STACK_BYTES)
     worker = threading.Thread(target=_serve, args=(float(sys.argv[1]),))
     worker.start()

@@ -34,10 +34,8 @@ class ToolCallParser:
         events: list[ToolEvent] = []
         rest: str | None = text
         while rest is not None:
-            if self._call is None:
-                rest = self._read_content(rest, events)
-            else:
-                rest = self._read_call(self._call, rest, events)
+            call = self._call
+            rest = self._read_call(call, rest, events) if call else self._read_content(rest, events)
         return events
 
     def flush(self) -> list[ToolEvent]:

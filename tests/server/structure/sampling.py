@@ -43,7 +43,7 @@ class RandomModel:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._stop = frozenset(stop_token_ids)
-        self._ending = self._stop | {i for token, i in tokenizer.get_vocab().items() if token[0] in '"}],'}
+        self._ending = self._stop | {i for token, i in tokenizer.get_vocab().items() if token[0] in '"}],@'}
 
     def answer(self, constraint: TokenConstraint, *, seed: int, max_tokens: int = 1500) -> Drawn:
         rng = random.Random(seed)

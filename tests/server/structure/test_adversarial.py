@@ -94,6 +94,22 @@ EVIL: dict[str, Structure] = {
             ]
         }
     ),
+    "chain of 1,200 refs": JsonSchema(
+        {
+            "$ref": "#/$defs/0",
+            "$defs": {
+                str(i): {"type": "object", "properties": {"a": {"$ref": f"#/$defs/{i + 1}"}}} for i in range(1_200)
+            }
+            | {"1200": {"type": "integer"}},
+        }
+    ),
+    "intersection of patterns": JsonSchema({"allOf": [{"type": "string", "pattern": f"{i}x{i}"} for i in range(30)]}),
+    "300 patterns of properties": JsonSchema(
+        {"type": "object", "patternProperties": {f"^p{i}$": {"type": "string"} for i in range(300)}}
+    ),
+    "deep terminal": Grammar(
+        "start: A0\n" + "\n".join(f'A{i}: "x" (A{i + 1} | "z")* "y"' for i in range(2_000)) + '\nA2000: "a"'
+    ),
     "external ref": JsonSchema({"$ref": "http://127.0.0.1:9/schema"}),
     "file ref": JsonSchema({"$ref": "file:///etc/passwd"}),
     "ref by its own id": JsonSchema({"$id": "http://127.0.0.1:9/x", "$ref": "#/nothing"}),
@@ -137,14 +153,22 @@ EVIL: dict[str, Structure] = {
 }
 
 
-async def attempt(compiler: GrammarCompiler, structure: Structure) -> float:
+async def attempt(compiler: GrammarCompiler, structure: Structure, number: int) -> float:
+    await compiler.compile(Choice((f"attempt {number}",)))  # a process that was ended is started anew, outside the time
     before = time.perf_counter()
+    refusal = await refusal_of(compiler, structure)
+    seconds = time.perf_counter() - before
+    assert refusal is None or refusal.startswith(structure.field)
+    assert refusal is None or len(refusal) < 600
+    return seconds
+
+
+async def refusal_of(compiler: GrammarCompiler, structure: Structure) -> str | None:
     try:
         await compiler.compile(structure)
     except StructureInvalid as refusal:
-        assert str(refusal).startswith(structure.field)
-        assert len(str(refusal)) < 600
-    return time.perf_counter() - before
+        return str(refusal)
+    return None
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -152,7 +176,7 @@ async def test_refused_or_compiled_in_time(name: str) -> None:
     compiler = tiny_compiler()
     try:
         await compiler.prepare()
-        assert min([await attempt(compiler, EVIL[name]) for _ in range(ATTEMPTS)]) < SECONDS
+        assert min([await attempt(compiler, EVIL[name], number) for number in range(ATTEMPTS)]) < SECONDS
     finally:
         compiler.close()
 

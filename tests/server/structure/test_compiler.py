@@ -10,7 +10,7 @@ import pytest
 
 from server.text.structure.cache import CompiledGrammar, GrammarCache
 from server.text.structure.compiler import GrammarCompiler
-from server.text.structure.errors import StructureFailed, StructureInvalid, StructureUnsupported
+from server.text.structure.errors import StructureBusy, StructureFailed, StructureInvalid, StructureUnsupported
 from server.text.structure.limits import StructureLimits
 from server.text.structure.structures import Choice, Grammar, JsonObject, JsonSchema, Regex, Structure
 from tests.server.structure.sampling import TINY_VOCAB_SIZE, follow, tiny_compiler, tiny_id, tiny_random_model
@@ -61,7 +61,6 @@ async def allows(compiler: GrammarCompiler, structure: Structure, text: str) -> 
         (Grammar(GBNF), "yes anna-lena", True),
         (Grammar(GBNF), "no", True),
         (Grammar(GBNF), "yes", False),
-        (Grammar('start: "a" %json {"type": "integer"}'), "a12", True),
     ],
 )
 async def test_texts_that_match(
@@ -99,6 +98,8 @@ async def test_random_texts_match_their_pattern(compiler: GrammarCompiler) -> No
         (Grammar("begin: 'a'"), "structured_outputs.grammar", ""),
         (Grammar("start: <|im_end|>"), "structured_outputs.grammar", "special token"),
         (Grammar('start[max_tokens=3]: "a"'), "structured_outputs.grammar", "max_tokens"),
+        (Grammar('start: "a" %json {"type": "integer"}'), "structured_outputs.grammar", "%json"),
+        (Grammar("start: @other"), "structured_outputs.grammar", "@o"),
         (Grammar('root ::= ("a"'), "structured_outputs.grammar", "GBNF"),
         (Grammar("root ::= " + '"a"' * 5_000), "structured_outputs.grammar", "8192 are allowed"),
         (JsonSchema({"type": "strin"}), "response_format.json_schema.schema", "strin"),
@@ -189,15 +190,49 @@ async def test_several_stop_tokens() -> None:
     compiler.close()
 
 
-async def test_time_is_bounded_and_a_worker_comes_back() -> None:
-    compiler = GrammarCompiler(
-        tiny_tokenizer(), TINY_VOCAB_SIZE, stop_token_ids=[EOS_ID], limits=StructureLimits(compile_seconds=1e-9)
-    )
+SLOW = JsonSchema({"type": "object", "patternProperties": {f"^p{n}$": {"type": "string"} for n in range(600)}})
+"""llguidance would take a minute."""
+
+
+async def test_what_takes_too_long_is_ended_and_its_neighbours_are_not(compiler: GrammarCompiler) -> None:
+    compiling = [asyncio.create_task(compiler.compile(SLOW)) for _ in range(3)]
+    assert await allows(compiler, Choice(("a",)), "a")
+    for task in compiling:
+        with pytest.raises(StructureInvalid, match="takes longer to compile than 250 ms"):
+            await task
+    assert await allows(compiler, Choice(("b",)), "b")
+
+
+async def test_what_overflows_a_stack_ends_nobody(compiler: GrammarCompiler) -> None:
+    rules = "\n".join(f'r{n}: "x" (r{n + 1} | "z")' for n in range(2_000))
+    for _ in range(2):
+        with pytest.raises(StructureInvalid, match="too deep"):
+            await compiler.compile(Grammar(f'start: r0\n{rules}\nr2000: "a"'))
+    assert await allows(compiler, Choice(("a",)), "a")
+
+
+async def test_who_waits_too_long_for_a_worker_is_told_so() -> None:
+    limits = StructureLimits(wait_seconds=0.05, workers=1)
+    compiler = GrammarCompiler(tiny_tokenizer(), TINY_VOCAB_SIZE, stop_token_ids=[EOS_ID], limits=limits)
+    first = asyncio.create_task(compiler.compile(SLOW))
     await compiler.prepare()
-    for _ in range(5):
-        with pytest.raises(StructureInvalid, match="takes longer to compile than 0 ms"):
-            await compiler.compile(JsonObject())
+    while not compiler._slots.locked():
+        await asyncio.sleep(0.001)
+    with pytest.raises(StructureBusy):
+        await compiler.compile(JsonObject())
+    with pytest.raises(StructureInvalid):
+        await first
     compiler.close()
+
+
+async def test_a_caller_that_leaves_gives_its_worker_back(compiler: GrammarCompiler) -> None:
+    for _ in range(4):
+        task = asyncio.create_task(compiler.compile(SLOW))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert await allows(compiler, Choice(("a",)), "a")
 
 
 async def test_the_event_loop_is_not_held_up(compiler: GrammarCompiler) -> None:

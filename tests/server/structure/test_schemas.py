@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncGenerator
+from contextlib import closing
 from typing import Any
 
 import jsonschema
@@ -107,33 +108,47 @@ async def test_after_the_end_there_are_stop_tokens_only(compiler: GrammarCompile
     assert allowed_ids(constraint, TINY_VOCAB_SIZE) == [EOS_ID]
 
 
+DATES = {
+    "2024-02-29": True,
+    "2000-02-29": True,
+    "2023-02-29": False,
+    "1900-02-29": False,
+    "2023-04-31": False,
+    "0000-01-01": False,
+    "9999-12-31": True,
+}
+
+
+@pytest.mark.parametrize("date", DATES)
+async def test_dates_are_of_the_calendar(compiler: GrammarCompiler, date: str) -> None:
+    for text_format, text in (
+        ("date", date),
+        ("date-time", f"{date}T23:59:59.5+01:00"),
+        ("date-time", f"{date}T00:00:00Z"),
+    ):
+        for schema in ({"format": text_format}, {"format": text_format, "pattern": "^[0-9]"}):
+            constraint = await compiler.compile(JsonSchema({"type": "string"} | schema))
+            assert follow(constraint, f'"{text}"', tiny_tokenizer(), TINY_VOCAB_SIZE) == DATES[date]
+
+
 @pytest.mark.slow
-class TestSmolLM2:
-    """The same with a vocabulary of real tokens, which end in the middle of names, numbers and characters."""
-
-    @pytest.fixture(scope="class")
-    def tokenizer(self) -> PreTrainedTokenizerFast:
-        path = home_directory() / "models" / "smollm2-135m-instruct"
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        assert isinstance(tokenizer, PreTrainedTokenizerFast)
-        return tokenizer
-
-    async def test_tokens_validate(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        vocab_size = len(tokenizer)
-        compiler = GrammarCompiler(tokenizer, vocab_size, stop_token_ids=[tokenizer.eos_token_id])
-        model = RandomModel(tokenizer, vocab_size, [tokenizer.eos_token_id])
-        structures: list[tuple[Structure, dict[str, Any]]] = [
-            (JsonObject(), {"type": "object"}),
-            *((JsonSchema(schema), schema) for schema in SCHEMAS.values()),
-        ]
-        try:
-            for structure, schema in structures:
-                finished = 0
-                for seed in range(8):
-                    drawn = model.answer(await compiler.compile(structure), seed=seed, max_tokens=300)
-                    finished += drawn.is_complete
-                    if drawn.is_complete:
-                        check(drawn.text, schema)
-                assert finished > 0, schema
-        finally:
-            compiler.close()
+async def test_tokens_of_a_real_vocabulary_validate() -> None:
+    """They end in the middle of names, numbers and characters."""
+    tokenizer = AutoTokenizer.from_pretrained(home_directory() / "models" / "smollm2-135m-instruct")
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    vocab_size = len(tokenizer)
+    compiler = GrammarCompiler(tokenizer, vocab_size, stop_token_ids=[tokenizer.eos_token_id])
+    model = RandomModel(tokenizer, vocab_size, [tokenizer.eos_token_id])
+    structures: list[tuple[Structure, dict[str, Any]]] = [
+        (JsonObject(), {"type": "object"}),
+        *((JsonSchema(schema), schema) for schema in SCHEMAS.values()),
+    ]
+    with closing(compiler):
+        for structure, schema in structures:
+            num_complete = 0
+            for seed in range(8):
+                drawn = model.answer(await compiler.compile(structure), seed=seed, max_tokens=300)
+                num_complete += drawn.is_complete
+                if drawn.is_complete:
+                    check(drawn.text, schema)
+            assert num_complete > 0, schema

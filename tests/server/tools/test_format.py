@@ -33,8 +33,9 @@ NATIVE = (
     "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>"
     "<tool_call>{'name': ..., 'arguments': ...}</tool_call>\n{% endif %}"
     "{% for message in messages %}{{ message.role }}> {{ message.content }}"
-    "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function.arguments | tojson }}</tool_call>{% endfor %}\n"
-    "{% endfor %}"
+    "{% for call in message.tool_calls or [] %}"
+    "<tool_call>{{ call.function.arguments | tojson }}</tool_call>{% endfor %}"
+    "\n{% endfor %}"
 )
 
 
