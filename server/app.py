@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
-from server.api import adapters, chat, completions, embeddings, health, models, tokens
+from server.api import adapters, chat, completions, embeddings, health, models, responses, tokens
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
 from server.api.deps import Parts
@@ -55,6 +55,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     for router in (
         chat.router,
         completions.router,
+        responses.router,
         embeddings.router,
         tokens.router,
         models.router,

@@ -30,30 +30,69 @@ class Chunks(Protocol):
         """The chunk after all others, if there is one."""
 
 
+class Frames(Protocol):
+    """Writes whole server-sent events: those before the first delta, of each delta, after the last, or of an error."""
+
+    def begin(self) -> list[bytes]: ...
+
+    def of(self, delta: TextDelta) -> list[bytes]: ...
+
+    def end(self, usage: Usage) -> list[bytes]: ...
+
+    def failure(self, error: Exception) -> list[bytes]: ...
+
+
+class ChunkFrames:
+    """Chunks as events without names, then [DONE]; after an error nothing more, not even [DONE]."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+
+    def begin(self) -> list[bytes]:
+        return []
+
+    def of(self, delta: TextDelta) -> list[bytes]:
+        return [_event(chunk) for chunk in self._chunks.chunks(delta)]
+
+    def end(self, usage: Usage) -> list[bytes]:
+        last = self._chunks.usage(usage)
+        return [DONE] if last is None else [_event(last), DONE]
+
+    def failure(self, error: Exception) -> list[bytes]:
+        return [_event(orjson.dumps(error_body(error).model_dump()))]
+
+
 async def stream_response(
     deltas: AsyncGenerator[TextDelta], chunks_of: Callable[[str], Chunks], request: Request, parts: Parts
 ) -> "DeltaStreamResponse":
+    """As `stream_frames`, of JSON chunks. `chunks_of` is given the answer's fingerprint."""
+    return await stream_frames(deltas, lambda fingerprint: ChunkFrames(chunks_of(fingerprint)), request, parts)
+
+
+async def stream_frames(
+    deltas: AsyncGenerator[TextDelta], frames_of: Callable[[str], Frames], request: Request, parts: Parts
+) -> "DeltaStreamResponse":
     """The response, once the first delta is there: until then, what is refused is refused with its own status.
 
-    `chunks_of` is given the answer's fingerprint.
+    `frames_of` is given the answer's fingerprint.
     """
     try:
         first = await unless_disconnected(request, _next(deltas))
     except BaseException:
         await deltas.aclose()
         raise
-    chunks = chunks_of(first.fingerprint)
-    return DeltaStreamResponse(chunks, first, deltas, shutdown_grace_seconds=parts.shutdown_grace_seconds)
+    frames = frames_of(first.fingerprint)
+    return DeltaStreamResponse(frames, first, deltas, shutdown_grace_seconds=parts.shutdown_grace_seconds)
 
 
 class DeltaStreamResponse(EventSourceResponse):
     """Streams deltas, and closes their generator however the stream ends, even if it never begins."""
 
     def __init__(
-        self, chunks: Chunks, first: TextDelta, rest: AsyncGenerator[TextDelta], *, shutdown_grace_seconds: float
+        self, frames: Frames, first: TextDelta, rest: AsyncGenerator[TextDelta], *, shutdown_grace_seconds: float
     ) -> None:
         super().__init__(
-            _events(chunks, first, rest),
+            _events(frames, first, rest),
             headers={"Cache-Control": "no-cache"},
             sep="\n",
             ping=PING_SECONDS,
@@ -74,31 +113,32 @@ async def _next(deltas: AsyncGenerator[TextDelta]) -> TextDelta:
     return await anext(deltas)
 
 
-async def _events(chunks: Chunks, first: TextDelta, rest: AsyncGenerator[TextDelta]) -> AsyncGenerator[bytes]:
-    """All chunks, then [DONE]; after an error nothing more, not even [DONE].
+async def _events(frames: Frames, first: TextDelta, rest: AsyncGenerator[TextDelta]) -> AsyncGenerator[bytes]:
+    """All events, up to the answer's end or an error.
 
     There is a checkpoint before every event: on a connection that has gone, sending never waits, and a generator with
     ready data would hold the event loop until its end.
     """
     delta = first
     try:
+        for frame in frames.begin():
+            await anyio.lowlevel.checkpoint()
+            yield frame
         while True:
-            for chunk in chunks.chunks(delta):
+            for frame in frames.of(delta):
                 await anyio.lowlevel.checkpoint()
-                yield _event(chunk)
+                yield frame
             if delta.usage is not None:
                 break
             delta = await anext(rest)
     except Exception as error:
         log_failure(error)
-        yield _event(orjson.dumps(error_body(error).model_dump()))
+        for frame in frames.failure(error):
+            yield frame
         return
-    usage = chunks.usage(delta.usage)
-    if usage is not None:
+    for frame in frames.end(delta.usage):
         await anyio.lowlevel.checkpoint()
-        yield _event(usage)
-    await anyio.lowlevel.checkpoint()
-    yield DONE
+        yield frame
 
 
 def _event(data: bytes) -> bytes:
