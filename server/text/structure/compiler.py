@@ -16,7 +16,7 @@ from server.text.structure.constraint import GrammarConstraint, TokenSets
 from server.text.structure.errors import StructureBusy, StructureInvalid, StructureUnsupported
 from server.text.structure.grammar import GrammarWriter
 from server.text.structure.limits import StructureLimits
-from server.text.structure.structures import Structure
+from server.text.structure.structures import Structure, ToolCalls
 from server.text.structure.trial_program import parser_limits, problem_of
 from server.text.structure.trials import GrammarTrials
 
@@ -50,7 +50,7 @@ class GrammarCompiler:
         self._limits = limits or StructureLimits()
         self._writer = GrammarWriter(self._limits)
         self._cache = GrammarCache(max_bytes=self._limits.cache_bytes)
-        self._trials = GrammarTrials(seconds=self._limits.compile_seconds)
+        self._trials = GrammarTrials()
         self._pool = ThreadPoolExecutor(self._limits.workers, thread_name_prefix="grammar")
         self._slots = asyncio.Semaphore(self._limits.workers)
         self._table: LLTokenizer | None = None
@@ -117,7 +117,9 @@ class GrammarCompiler:
 
     def _new_grammar(self, source: str, structure: Structure) -> CompiledGrammar:
         """Compile what has been tried out: from here on nothing can hang, or end this process."""
-        if problem := self._trials.problem_of(source):
+        is_calls = isinstance(structure, ToolCalls)
+        seconds = self._limits.compile_tools_seconds if is_calls else self._limits.compile_seconds
+        if problem := self._trials.problem_of(source, seconds):
             raise StructureInvalid(structure.field, _worded(problem))
         matcher = LLMatcher(self._built_table(), source, log_level=0, limits=parser_limits())
         if problem := problem_of(matcher):  # with this model's tokens

@@ -24,7 +24,9 @@ class StructureLimits:
     depth: int = 32
     """How deep braces, brackets, groups and subschemas may nest."""
     compile_seconds: float = 0.25
-    """Of wall time, from the moment when a worker takes the structure up."""
+    """Of wall time for trying a structure out; half of it may be computing."""
+    compile_tools_seconds: float = 1.0
+    """The same for calls of functions: a request may have more than a hundred of them, each with a schema."""
     wait_seconds: float = 5.0
     """For a worker, before the structure is refused because others are being compiled."""
     workers: int = 2

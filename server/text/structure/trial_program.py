@@ -1,7 +1,8 @@
 """The program that tries grammars out, in a process of its own: llguidance may hang on one, or overflow its stack.
 
-It is run as a file, and needs nothing of the server. A message is 4 bytes of length (little-endian) and UTF-8: in come
-grammars, out come problems; an empty one means that the grammar compiles. It ends with its input.
+It is run as a file, and needs nothing of the server. A message is 4 bytes of length (little-endian) and UTF-8. In come
+grammars, each behind a line with the seconds that it may compute; out come problems, an empty one if the grammar
+compiles. It ends with its input.
 """
 
 import resource
@@ -61,22 +62,23 @@ def main() -> None:
     if sys.platform == "linux":  # elsewhere it cannot be set to any purpose
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     threading.stack_size(_STACK_BYTES)
-    worker = threading.Thread(target=_serve, args=(float(sys.argv[1]),))
+    worker = threading.Thread(target=_serve)
     worker.start()
     worker.join()
 
 
-def _serve(max_cpu_seconds: float) -> None:
+def _serve() -> None:
     tokenizer = LLTokenizer("byte")
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     answer: str = READY
     while True:
         sink.write(message(answer))
         sink.flush()
-        grammar = read_message(source)
-        if grammar is None:
+        task = read_message(source)
+        if task is None:
             return
-        answer = _try_out(grammar, tokenizer, max_cpu_seconds)
+        seconds, _, grammar = task.partition("\n")
+        answer = _try_out(grammar, tokenizer, float(seconds))
 
 
 def _try_out(grammar: str, tokenizer: LLTokenizer, max_cpu_seconds: float) -> str:

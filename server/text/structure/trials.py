@@ -17,21 +17,22 @@ _START_SECONDS = 30.0
 class GrammarTrials:
     """Processes that are started when they are needed, and kept. Used by several threads at once."""
 
-    def __init__(self, *, seconds: float) -> None:
-        """`seconds` is the wall time for one grammar; half of it may be computing, the rest is for a busy machine."""
-        self._seconds = seconds
+    def __init__(self) -> None:
         self._idle: list[_Trial] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
-    def problem_of(self, grammar: str) -> str:
-        """Why a grammar cannot be compiled, as llguidance says it or in words of our own; empty if it can."""
-        trial = self._take() or _Trial(max_cpu_seconds=self._seconds / 2)
+    def problem_of(self, grammar: str, seconds: float) -> str:
+        """Why a grammar cannot be compiled, as llguidance says it or in words of our own; empty if it can.
+
+        `seconds` is wall time; half of it may be computing, the rest is for a busy machine.
+        """
+        trial = self._take() or _Trial()
         try:
-            problem = trial.answer(grammar, self._seconds)
+            problem = trial.answer(grammar, seconds)
         except TimeoutError:
             trial.end()
-            return f"takes longer to compile than {round(self._seconds * 1000)} ms"
+            return f"takes longer to compile than {round(seconds * 1000)} ms"
         except (OSError, EOFError):
             trial.end()
             return "is too deep or too large to be compiled"
@@ -67,8 +68,8 @@ class GrammarTrials:
 class _Trial:
     """One process. Used by one thread at a time."""
 
-    def __init__(self, *, max_cpu_seconds: float) -> None:
-        command = [sys.executable, "-P", trial_program.__file__, str(max_cpu_seconds)]
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", trial_program.__file__]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -84,7 +85,7 @@ class _Trial:
             self._read(_START_SECONDS)
             self._is_ready = True
         assert self._process.stdin is not None
-        self._process.stdin.write(message(grammar))
+        self._process.stdin.write(message(f"{seconds / 2}\n{grammar}"))
         self._process.stdin.flush()
         return self._read(seconds)
 

@@ -141,3 +141,12 @@ async def test_parameters_that_cannot_be_enforced_are_named(
     with pytest.raises(StructureInvalid) as refusal:
         await compiler.compile(structure)
     assert str(refusal.value).startswith(words)
+
+
+async def test_128_functions(compiler: GrammarCompiler) -> None:
+    parameters = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(10)}}
+    tools = [FunctionTool(f"function_{i}", parameters=parameters) for i in range(128)]
+    structure = ToolCalls.asked(tools, AUTO)
+    assert structure is not None
+    text = '<tool_call>\n{"name": "function_77", "arguments": {"p3": "x"}}\n</tool_call>'
+    assert follow(await compiler.compile(structure), text, tiny_tokenizer(), TINY_VOCAB_SIZE)
