@@ -44,8 +44,9 @@ class ChunkWriter:
             written.append(state.content.chunk(delta.text))
         elif delta.text or delta.tokens:
             written.append(self._chunk(delta.index, Delta(content=delta.text), delta))
-        if delta.calls:
-            written.append(self._chunk(delta.index, Delta(tool_calls=[_call(call) for call in delta.calls])))
+        for call in delta.calls:
+            # One in a chunk, as OpenAI sends them: there are clients that read no more of it.
+            written.append(self._chunk(delta.index, Delta(tool_calls=[_call(call)])))
             state.has_calls = True
         if delta.finish_reason is not None:
             reason = finish_name(delta.finish_reason, has_calls=state.has_calls)

@@ -40,7 +40,9 @@ def calls_of(events: list[Any]) -> list[dict[str, Any]]:
     """A stream's tool calls, put together as clients do it."""
     calls: list[dict[str, Any]] = []
     for event in events[:-1]:
-        for delta in event["choices"][0]["delta"].get("tool_calls", []):
+        deltas = event["choices"][0]["delta"].get("tool_calls", [])
+        assert len(deltas) <= 1, "some clients read only the first of a chunk"
+        for delta in deltas:
             if "id" in delta:
                 assert delta["index"] == len(calls)
                 calls.append({"id": delta["id"], "type": delta["type"], "function": dict(delta["function"])})
