@@ -87,20 +87,32 @@ def responses(client: OpenAI, model: str) -> None:
     assert whole.usage is not None
     assert whole.usage.output_tokens > 0
     proved("/v1/responses")
-    with client.responses.stream(
-        model=model, input=QUESTION, instructions="Be short.", temperature=0, max_output_tokens=LIMIT, store=False
-    ) as stream:
-        kinds = [event.type for event in stream]
-        final = stream.get_final_response()
-    assert final.output_text == whole.output_text
-    assert kinds[0] == "response.created"
-    assert "response.output_text.delta" in kinds
-    assert kinds[-1] in ("response.completed", "response.incomplete")
+    events = list(
+        client.responses.create(
+            model=model,
+            input=QUESTION,
+            instructions="Be short.",
+            temperature=0,
+            max_output_tokens=LIMIT,
+            store=False,
+            stream=True,
+        )
+    )
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == whole.output_text
+    assert events[0].type == "response.created"
+    assert events[-1].type in ("response.completed", "response.incomplete")
+    assert events[-1].response.output_text == whole.output_text
     proved("/v1/responses stream")
     parsed = client.responses.parse(
         model=model, input=QUESTION, text_format=Rating, temperature=0, max_output_tokens=60, store=False
     )
     assert isinstance(parsed.output_parsed, Rating)
+    with client.responses.stream(
+        model=model, input=QUESTION, text_format=Rating, temperature=0, max_output_tokens=60, store=False
+    ) as stream:
+        stream.until_done()
+        assert stream.get_final_response().output_parsed == parsed.output_parsed
     proved("/v1/responses text format")
 
 

@@ -92,10 +92,14 @@ def round_trip(client: OpenAI, model: str) -> None:
     answer = _ask(client, model, told, tool_choice="none")
     assert answer.choices[0].message.content is not None  # what it says is the model's affair
     assert answer.choices[0].message.tool_calls is None
-    assert answer.usage is not None
-    assert asked.usage is not None
-    assert answer.usage.prompt_tokens > asked.usage.prompt_tokens
+    assert _prompt_tokens(answer) > _prompt_tokens(_ask(client, model, USER, tool_choice="none"))
+    assert _prompt_tokens(_ask(client, model, told, tool_choice="auto")) > _prompt_tokens(asked)
     proved("tool results in the next turn")
+
+
+def _prompt_tokens(answer: ChatCompletion) -> int:
+    assert answer.usage is not None
+    return answer.usage.prompt_tokens
 
 
 def streams(client: OpenAI, model: str) -> None:
