@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI, omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import ResponseStreamEvent
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from server.api.response_requests import to_chat_request
 from server.api.response_stream import ResponseFrames
@@ -266,3 +266,34 @@ def test_a_failure_inside_a_stream_is_its_last_event() -> None:
     assert event["response"]["status"] == "failed"
     assert event["response"]["error"]["code"] == "engine_dead"
     assert event["sequence_number"] == len(written) - 1
+
+
+async def test_a_call_and_its_result_go_there_and_back(client: AsyncOpenAI) -> None:
+    city = {"enum": ["Oslo", "Paris"]}  # a random model would write a free string to the end of its context
+    parameters = {"type": "object", "properties": {"city": city}, "required": ["city"], "additionalProperties": False}
+    tool = {**TOOL, "parameters": parameters}
+    items: list[Any] = [{"role": "user", "content": "weather?"}]
+    asked: dict[str, Any] = {"model": "tiny-llama", "tools": [tool], "temperature": 0, "max_output_tokens": 200}
+    first: Any = await client.responses.create(
+        **asked, input=items, tool_choice={"type": "function", "name": "weather"}
+    )
+    assert first.status == "completed"
+    call = first.output[-1]
+    assert (call.type, call.name) == ("function_call", "weather")
+    assert json.loads(call.arguments)["city"] in city["enum"]
+    items += [*first.output, {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}]
+    second: Any = await client.responses.create(**asked, input=items, tool_choice="none")
+    assert second.output[0].type == "message"
+    question: Any = await client.responses.create(**asked, input=items[:1], tool_choice="none")
+    assert second.usage.input_tokens > question.usage.input_tokens + len(call.arguments) + len("rain")
+
+
+class _Answer(BaseModel):
+    is_good: bool
+
+
+async def test_the_client_parses_what_has_a_form(client: AsyncOpenAI) -> None:
+    response = await client.responses.parse(
+        model="tiny-llama", input="hello", text_format=_Answer, temperature=0, max_output_tokens=100
+    )
+    assert isinstance(response.output_parsed, _Answer)
