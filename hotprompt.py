@@ -101,10 +101,35 @@ def serve(
         str | None,
         typer.Option(help="Seconds that running requests get to finish after SIGTERM or Ctrl-C. Default: 30."),
     ] = None,
+    key_file: Annotated[
+        str | None,
+        typer.Option(help="YAML file of keys for chat, each with a name, its models and its limits (docs/api.md)."),
+    ] = None,
+    requests_per_minute: Annotated[
+        str | None,
+        typer.Option(
+            help="Most requests a minute of each key for chat, unless the key file says otherwise. Default: no limit."
+        ),
+    ] = None,
+    tokens_per_minute: Annotated[
+        str | None,
+        typer.Option(
+            help="Most tokens a minute of each key for chat, prompts and answers together, unless the key file says "
+            "otherwise. Default: no limit."
+        ),
+    ] = None,
+    cors_origins: Annotated[
+        str | None,
+        typer.Option(
+            help="Origins whose web pages may call this server, comma-separated, as https://chat.example. "
+            "Default: none."
+        ),
+    ] = None,
 ) -> None:
     """Serve the base model and its adapters. Each flag is also an environment variable, as HOTPROMPT_PORT.
 
-    Keys come by the environment only: HOTPROMPT_API_KEYS for chat, HOTPROMPT_ADMIN_KEYS for changing adapters.
+    Keys come by the environment or the key file: HOTPROMPT_API_KEYS for chat, HOTPROMPT_ADMIN_KEYS for changing
+    adapters.
     """
     flags = dict(locals())
     from server.config import SettingsError, load_settings

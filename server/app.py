@@ -10,15 +10,20 @@ from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
-from server.api import adapters, chat, completions, embeddings, health, models, responses, tokens
+from server.api import adapters, chat, completions, embeddings, health, models, responses, schema, tokens
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
+from server.api.cross_origin import CrossOriginMiddleware
 from server.api.deps import Parts
+from server.api.json_guard import JsonGuardMiddleware
+from server.api.limit_headers import LimitHeadersMiddleware
+from server.api.limits import RateLimits
 from server.api.request_id import RequestIdMiddleware
 from server.config import Settings
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineError
 from server.errors import install_error_handlers
+from server.keys import read_callers
 from server.services import Services
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
@@ -31,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(services: Services, settings: Settings) -> FastAPI:
-    """The app around services that it starts and stops with itself."""
+    """The app around services that it starts and stops with itself. Raises SettingsError for a wrong key file."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -61,16 +66,23 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         models.router,
         adapters.router,
         health.router,
+        schema.router,
     ):
         app.include_router(router)
     install_error_handlers(app)
+    # From the innermost to the outermost.
+    app.add_middleware(JsonGuardMiddleware)
     app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(LimitHeadersMiddleware)
+    if settings.cors_origins:
+        app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware)
     return app
 
 
 def _parts(services: Services, settings: Settings) -> Parts:
     resolver = ModelResolver(services.registry)
+    callers = read_callers(settings)
     prompts = PromptMaker(
         services.base,
         resolver,
@@ -81,18 +93,18 @@ def _parts(services: Services, settings: Settings) -> Parts:
     tokenizer = services.base.tokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerFast), "build_services takes no other"
     grammars = GrammarCompiler(tokenizer, services.engine.vocab_size, stop_token_ids=services.stop_token_ids)
+    limits = RateLimits(callers)
+    hidden_size = services.base.identity.hidden_size
     return Parts(
         engine=services.engine,
         registry=services.registry,
         resolver=resolver,
         grammars=grammars,
-        completions=Completions(services.engine, prompts, grammars, services.base),
-        embeddings=Embeddings(services.engine, prompts, resolver, hidden_size=services.base.identity.hidden_size),
+        completions=Completions(services.engine, prompts, grammars, services.base, limits.charge),
+        embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, hidden_size=hidden_size),
         token_view=TokenView(services.base, resolver, prompts),
-        keys=KeyRing(
-            api_keys=(key.get_secret_value() for key in settings.api_keys),
-            admin_keys=(key.get_secret_value() for key in settings.admin_keys),
-        ),
+        keys=KeyRing(callers),
+        limits=limits,
         shutdown_grace_seconds=settings.shutdown_grace_seconds,
         started=int(time.time()),
     )

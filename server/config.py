@@ -15,7 +15,12 @@ from adapters.home import default_store
 
 ENV_PREFIX = "HOTPROMPT_"
 
+MAX_REQUESTS_PER_MINUTE = 1_000_000
+MAX_TOKENS_PER_MINUTE = 1_000_000_000
+MAX_ORIGINS = 100
+
 _SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", re.IGNORECASE)
+_ORIGIN_PATTERN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -43,8 +48,23 @@ def _split_keys(text: object) -> object:
     return keys
 
 
+def _split_origins(text: object) -> object:
+    return tuple(origin.strip() for origin in text.split(",")) if isinstance(text, str) else text
+
+
+def _check_origin(origin: str) -> str:
+    if _ORIGIN_PATTERN.fullmatch(origin) is None:
+        raise PydanticCustomError(
+            "origin", "must be origins such as https://chat.example or http://localhost:3000, without a path; not *"
+        )
+    return origin.lower()
+
+
 def _expand(path: Path) -> Path:
     return path.expanduser()
+
+
+Origin = Annotated[str, Field(max_length=255), AfterValidator(_check_origin)]
 
 
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
@@ -119,6 +139,31 @@ class Settings(BaseSettings):
     admin_keys: Keys = Field(
         default=(),
         description="Keys for changing adapters, comma-separated; they chat too. Without any key at all, all is open.",
+    )
+
+    key_file: Annotated[Path | None, AfterValidator(lambda path: path and path.expanduser())] = Field(
+        default=None,
+        description="YAML file of keys for chat, each with a name, its models and its limits (docs/api.md).",
+    )
+    requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_REQUESTS_PER_MINUTE,
+        description="Most requests a minute of each key for chat, unless the key file says otherwise. "
+        "Default: no limit.",
+    )
+    tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_TOKENS_PER_MINUTE,
+        description="Most tokens a minute of each key for chat, prompts and answers together, unless the key file says "
+        "otherwise. Default: no limit.",
+    )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_split_origins)] = Field(
+        default=(),
+        max_length=MAX_ORIGINS,
+        description="Origins whose web pages may call this server, comma-separated, as https://chat.example. "
+        "Default: none.",
     )
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from adapters.errors import (
     AdapterDamaged,
@@ -61,6 +64,33 @@ class AdminKeyRequired(RequestRefused):
     """A good key for chat, used where adapters are changed."""
 
 
+class RateLimited(RequestRefused):
+    """A key has used up what it may ask in a minute; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RequestsLimited(RateLimited):
+    """No more requests for now."""
+
+
+class TokensLimited(RateLimited):
+    """No more tokens for now."""
+
+
+class BodyRefused(HTTPException):
+    """A body that is not what a JSON body may be; `param` is the path of the field, if it is one field's fault.
+
+    FastAPI turns what is raised while it reads a body into a 400, unless it is an HTTPException: so it is one.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(400, message)
+        self.param = param
+
+
 class UploadInvalid(RequestRefused):
     """The parts of an upload are not what they should be."""
 
@@ -90,6 +120,8 @@ _UNEXPECTED = Wording(500, _SERVER, "internal_error", "The server failed on this
 _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (ApiKeyInvalid, Wording(401, "authentication_error", "invalid_api_key")),
     (AdminKeyRequired, Wording(403, "permission_error", "admin_key_required")),
+    (TokensLimited, Wording(429, "tokens", "rate_limit_exceeded")),
+    (RateLimited, Wording(429, "requests", "rate_limit_exceeded")),
     (UploadInvalid, Wording(400, _INVALID, "upload_invalid")),
     (BaseModelKept, Wording(400, _INVALID, "base_model_kept", param="model")),
     (AdapterNotFound, Wording(404, _INVALID, "model_not_found", param="model")),
@@ -170,6 +202,8 @@ async def _on_known(request: Request, error: Exception) -> Response:
     log_failure(error)
     wording = wording_of(error)
     headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if wording.retry else {}
+    if isinstance(error, RateLimited):
+        headers["retry-after"] = str(max(math.ceil(error.retry_after), 1))
     if wording.status == 401:
         headers["www-authenticate"] = "Bearer"
     body = error_body(error, prompt_field=getattr(request.state, PROMPT_FIELD_STATE, _PROMPT))
@@ -184,11 +218,12 @@ async def _on_disconnect(_: Request, __: Exception) -> Response:
 async def _on_validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
+    if isinstance(error.body, bytes):  # FastAPI hands on unread what does not say that it is JSON
+        return _told(415, "the body must be a JSON object, sent with content-type: application/json")
     param, message = _worded(problems[0])
     if len(problems) > 1:
         message += f" (problems beside this one: {len(problems) - 1})"
-    body = ErrorBody(message=message, type=_INVALID, param=param, code="invalid_value")
-    return JSONResponse(ErrorResponse(error=body).model_dump(), 400)
+    return _told(400, message, param=param, code="invalid_value")
 
 
 def _worded(problem: Mapping[str, Any]) -> tuple[str | None, str]:
@@ -209,12 +244,39 @@ def _worded(problem: Mapping[str, Any]) -> tuple[str | None, str]:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = error.detail
+    if isinstance(error, BodyRefused):
+        return _told(400, error.detail, param=error.param, code="invalid_value" if error.param else "bad_request")
+    message, headers = error.detail, error.headers
     if error.status_code in (404, 405):
         message = f"{error.detail}: {request.method} {request.scope['path'][:256]}"
-    code = _HTTP_CODES.get(error.status_code)
-    body = ErrorBody(message=message, type=_INVALID, param=None, code=code)
-    return JSONResponse(ErrorResponse(error=body).model_dump(), error.status_code, error.headers)
+    if error.status_code == 405:
+        headers = {"allow": ", ".join(_methods_here(request))}
+    return _told(error.status_code, message, headers=headers)
+
+
+def _told(
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An answer that was not made of an exception of the table."""
+    body = ErrorBody(message=message, type=_INVALID, param=param, code=code or _HTTP_CODES.get(status))
+    return JSONResponse(ErrorResponse(error=body).model_dump(), status, headers)
+
+
+def _methods_here(request: Request) -> list[str]:
+    """What may be done at this path, by all its routes: Starlette tells only of the first."""
+    return sorted(
+        {
+            method
+            for route in iter_route_contexts(request.app.routes)
+            if route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+    )
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from server.app import create_app
 from server.config import Settings
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import CacheTooSmall, ModelUnsupported
+from server.keys import read_callers
 from server.services import build_services
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -31,8 +32,9 @@ class StartError(Exception):
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C, then let running requests finish, and return.
 
-    The port is taken before the model is loaded. Raises SettingsError and StartError.
+    The port is taken, and the key file read, before the model is loaded. Raises SettingsError and StartError.
     """
+    read_callers(settings)  # only to refuse a wrong file at once: the app reads it for itself
     listener = open_listener(settings.host, settings.port)
     with listener:
         try:

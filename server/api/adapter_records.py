@@ -10,26 +10,39 @@ from adapters.manifest import MANIFEST_FILE, AdapterManifest
 from adapters.records import AliasRecord, NameRecord
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
+from server.keys import Caller
 from server.protocol.adapters import AdapterRecord, AdapterVersion
 
 logger = logging.getLogger(__name__)
 
 
-def adapter_record(registry: AdapterRegistry, record: NameRecord) -> AdapterRecord:
-    """Describe the current version of a name. Reads the disk. Raises AdapterDamaged."""
-    return _describe(registry, record, registry.store.aliases())
+def adapter_record(registry: AdapterRegistry, record: NameRecord, caller: Caller) -> AdapterRecord:
+    """Describe the current version of a name, with the aliases that the caller may use.
+
+    Reads the disk. Raises AdapterDamaged.
+    """
+    return _describe(registry, record, _aliases(registry, caller))
 
 
-def adapter_records(registry: AdapterRegistry) -> list[AdapterRecord]:
-    """Describe every name of the store; one that is damaged, or removed meanwhile, is left out with a warning."""
+def adapter_records(registry: AdapterRegistry, caller: Caller) -> list[AdapterRecord]:
+    """Describe every name that the caller may use; one that is damaged, or removed meanwhile, is left out.
+
+    A warning tells of a damaged one.
+    """
     records = []
-    aliases = registry.store.aliases()
+    aliases = _aliases(registry, caller)
     for record in registry.store.names():
+        if not caller.may_use(record.name):
+            continue
         try:
             records.append(_describe(registry, record, aliases))
         except AdapterDamaged as error:
             logger.warning("%r is left out of the list: %s", record.name, error)
     return records
+
+
+def _aliases(registry: AdapterRegistry, caller: Caller) -> list[AliasRecord]:
+    return [alias for alias in registry.store.aliases() if caller.may_use(alias.name)]
 
 
 def _describe(registry: AdapterRegistry, record: NameRecord, aliases: Sequence[AliasRecord]) -> AdapterRecord:

@@ -11,10 +11,10 @@ from adapters.records import NameRecord
 from adapters.weights import Adapter, check_compatible, read_adapter
 from server.api.adapter_records import adapter_record, adapter_records
 from server.api.bodies import list_response
-from server.api.deps import CHANGE, CHAT, Parts, PartsDep
+from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
 from server.api.models import remove_adapter
 from server.api.pins import pins_settled
-from server.api.uploads import read_upload
+from server.api.uploads import UPLOAD_BODY, read_upload
 from server.errors import BaseModelKept
 from server.protocol.adapters import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
 
@@ -22,19 +22,25 @@ router = APIRouter()
 
 
 @router.get("/v1/adapters", dependencies=CHAT, response_model=AdapterList)
-def list_adapters(parts: PartsDep) -> Response:
-    """Every adapter of the store, by name. The body is made here, in a worker thread: there may be thousands."""
-    return list_response(adapter_records(parts.registry))
+def list_adapters(parts: PartsDep, caller: CallerDep) -> Response:
+    """Every adapter that this key may use, by name.
+
+    The body is made here, in a worker thread: there may be thousands.
+    """
+    return list_response(adapter_records(parts.registry, caller))
 
 
 @router.get("/v1/adapters/{name}", dependencies=CHAT)
-def get_adapter(name: str, parts: PartsDep) -> AdapterRecord:
-    """One adapter, by name or alias."""
-    return adapter_record(parts.registry, parts.registry.store.record(name))
+def get_adapter(name: str, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
+    """One adapter, by name, or by an alias if this key may use the adapter's own name too."""
+    record = parts.registry.store.record(name)
+    if not caller.may_use(record.name):
+        raise parts.resolver.not_found(name)
+    return adapter_record(parts.registry, record, caller)
 
 
-@router.post("/v1/adapters", dependencies=CHANGE, status_code=201)
-async def upload_adapter(request: Request, response: Response, parts: PartsDep) -> AdapterRecord:
+@router.post("/v1/adapters", dependencies=CHANGE, status_code=201, openapi_extra={"requestBody": UPLOAD_BODY})
+async def upload_adapter(request: Request, response: Response, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
     """Publish an adapter, live: when the answer comes, its name stands for it and its virtual tokens are computed."""
     upload = await read_upload(request)
     adapter = await asyncio.to_thread(_check, parts, upload.name, upload.files)
@@ -43,11 +49,11 @@ async def upload_adapter(request: Request, response: Response, parts: PartsDep) 
         await parts.engine.prefill(adapter.soft_prompt, is_pinned=is_pinned)
         await asyncio.to_thread(parts.registry.publish, upload.name, upload.files)
     response.headers["location"] = f"/v1/adapters/{upload.name}"
-    return await asyncio.to_thread(get_adapter, upload.name, parts)
+    return await asyncio.to_thread(get_adapter, upload.name, parts, caller)
 
 
 @router.patch("/v1/adapters/{name}", dependencies=CHANGE)
-async def change_adapter(name: str, body: AdapterChange, parts: PartsDep) -> AdapterRecord:
+async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
     """Alias, roll back and pin; a version is loaded and computed before the name stands for it."""
     version = await asyncio.to_thread(_version_after, parts, name, body)
     with pins_settled(parts, version.current):
@@ -56,7 +62,7 @@ async def change_adapter(name: str, body: AdapterChange, parts: PartsDep) -> Ada
             is_pinned = version.pinned if body.pinned is None else body.pinned
             await parts.engine.prefill(adapter.soft_prompt, is_pinned=is_pinned)
         record = await asyncio.to_thread(_change, parts, version, body)
-    return await asyncio.to_thread(adapter_record, parts.registry, record)
+    return await asyncio.to_thread(adapter_record, parts.registry, record, caller)
 
 
 @router.delete("/v1/adapters/{name}", dependencies=CHANGE)

@@ -1,10 +1,9 @@
 """KeyRing: which API keys are good for what. Knows no routes."""
 
-import hashlib
 import hmac
-from collections.abc import Iterable
 
 from server.errors import AdminKeyRequired, ApiKeyInvalid
+from server.keys import Caller, Callers, Role, digest_of
 
 
 class KeyRing:
@@ -14,44 +13,40 @@ class KeyRing:
     changes adapters.
     """
 
-    def __init__(self, *, api_keys: Iterable[str], admin_keys: Iterable[str]) -> None:
-        self._admin = [_digest(key) for key in admin_keys]
-        self._api = [_digest(key) for key in api_keys]
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+        roles = {caller.role for caller in callers.known}
+        self.is_chat_open = Role.CHAT not in roles
+        self.is_all_open = not roles
+
+    def caller(self, authorization: str | None) -> Caller:
+        """Whose key the header has; all who send none that is known here are one caller."""
+        digest = digest_of(_sent_key(authorization))
+        # Every digest is compared, so that the time tells nothing about which one matched.
+        matches = [caller for caller in self._callers.known if hmac.compare_digest(digest, caller.digest)]
+        return matches[0] if matches and _is_bearer(authorization) else self._callers.anyone
 
     def check_chat(self, authorization: str | None) -> None:
         """Raise ApiKeyInvalid unless the header's key may chat."""
-        if self._api and not self._holds(self._api + self._admin, authorization):
+        if not self.is_chat_open and self.caller(authorization).role is Role.ANYONE:
             raise _invalid(authorization)
 
     def check_admin(self, authorization: str | None) -> None:
         """Raise ApiKeyInvalid or AdminKeyRequired unless the header's key may change adapters."""
-        if not (self._api or self._admin) or self._holds(self._admin, authorization):
+        role = self.caller(authorization).role
+        if self.is_all_open or role is Role.ADMIN:
             return
-        if self._holds(self._api, authorization):
+        if role is Role.CHAT:
             raise AdminKeyRequired("changing adapters needs an admin key (HOTPROMPT_ADMIN_KEYS)")
         raise _invalid(authorization)
-
-    def tenant_salt(self, authorization: str | None) -> bytes:
-        """The digest of the header's key; nothing for all who send none that is known here, who are one tenant."""
-        return _sent_digest(authorization) if self._holds(self._api + self._admin, authorization) else b""
-
-    def _holds(self, digests: list[bytes], authorization: str | None) -> bool:
-        digest = _sent_digest(authorization)
-        # Every digest is compared, so that the time tells nothing about which one matched.
-        matches = [hmac.compare_digest(digest, known) for known in digests]
-        return _is_bearer(authorization) and any(matches)
 
 
 def _is_bearer(authorization: str | None) -> bool:
     return (authorization or "").partition(" ")[0].lower() == "bearer"
 
 
-def _sent_digest(authorization: str | None) -> bytes:
-    return _digest((authorization or "").partition(" ")[2].strip())
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", errors="surrogateescape")).digest()
+def _sent_key(authorization: str | None) -> str:
+    return (authorization or "").partition(" ")[2].strip()
 
 
 def _invalid(authorization: str | None) -> ApiKeyInvalid:

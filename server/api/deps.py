@@ -9,9 +9,13 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from adapters.registry import AdapterRegistry
+from server.api.asked_model import asked_model
 from server.api.auth import KeyRing
+from server.api.limit_headers import note_account
+from server.api.limits import RateLimits
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineStopping
+from server.keys import Caller
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
@@ -31,6 +35,7 @@ class Parts:
     embeddings: Embeddings
     token_view: TokenView
     keys: KeyRing
+    limits: RateLimits
     shutdown_grace_seconds: float
     started: int
 
@@ -41,7 +46,15 @@ async def parts_of(request: Request) -> Parts:
 
 
 PartsDep = Annotated[Parts, Depends(parts_of)]
-AuthorizationHeader = Annotated[str | None, Header()]
+AuthorizationHeader = Annotated[str | None, Header(include_in_schema=False)]
+
+
+async def caller_of(parts: PartsDep, authorization: AuthorizationHeader = None) -> Caller:
+    """Whose key the request has."""
+    return parts.keys.caller(authorization)
+
+
+CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
 async def require_chat_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
@@ -54,9 +67,25 @@ async def require_admin_key(parts: PartsDep, authorization: AuthorizationHeader 
     parts.keys.check_admin(authorization)
 
 
-async def tenant_salt_of(parts: PartsDep, authorization: AuthorizationHeader = None) -> bytes:
-    """What keeps the cached prompts of the key that asks apart from other keys'."""
-    return parts.keys.tenant_salt(authorization)
+async def require_allowed_model(request: Request, parts: PartsDep, caller: CallerDep) -> None:
+    """Refuse a model that this key may not use as one that does not exist, without looking whether it does."""
+    if caller.models is None:
+        return
+    model = await asked_model(request)
+    if model is not None and not caller.may_use(parts.resolver.name_of(model)):
+        raise parts.resolver.not_found(model)
+
+
+async def count_request(request: Request, parts: PartsDep, caller: CallerDep) -> None:
+    """Refuse who has used up this minute's requests or tokens; count the request of whoever has not."""
+    account = parts.limits.account(caller)
+    note_account(request, account)
+    account.enter()
+
+
+async def tenant_salt_of(caller: CallerDep) -> bytes:
+    """What keeps the cached prompts of the key that asks apart from other keys', and what its tokens are charged to."""
+    return caller.digest
 
 
 async def refuse_when_stopping(parts: PartsDep) -> None:
@@ -67,6 +96,11 @@ async def refuse_when_stopping(parts: PartsDep) -> None:
 
 TenantDep = Annotated[bytes, Depends(tenant_salt_of)]
 
-CHAT = [Depends(require_chat_key)]
-NEW_CHAT = [Depends(require_chat_key), Depends(refuse_when_stopping)]
+CHAT = [Depends(require_chat_key), Depends(require_allowed_model)]
+NEW_CHAT = [
+    Depends(require_chat_key),
+    Depends(refuse_when_stopping),
+    Depends(count_request),
+    Depends(require_allowed_model),
+]
 CHANGE = [Depends(require_admin_key), Depends(refuse_when_stopping)]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from adapters.errors import AdapterNotFound
 from adapters.records import NameRecord
 from server.api.bodies import list_response
-from server.api.deps import CHANGE, CHAT, Parts, PartsDep
+from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
 from server.api.pins import pins_settled
 from server.errors import BaseModelKept
 from server.protocol.models import DeletedModel, ModelCard, ModelList
@@ -16,13 +16,15 @@ router = APIRouter()
 
 
 @router.get("/v1/models", dependencies=CHAT, response_model=ModelList)
-def list_models(parts: PartsDep) -> Response:
-    """Everything that a request's `model` may say: the base, adapters and aliases.
+def list_models(parts: PartsDep, caller: CallerDep) -> Response:
+    """Everything that `model` may say in this key's requests: the base, adapters and aliases.
 
     The body is made here, in a worker thread: there may be thousands of cards.
     """
-    cards = [_base_card(parts)]
+    cards = [_base_card(parts)] if caller.may_use(parts.resolver.base_name) else []
     for record in parts.registry.store.records():
+        if not caller.may_use(record.name):
+            continue
         if isinstance(record, NameRecord):
             cards.append(_adapter_card(parts, record.name, record, record.current))
         else:

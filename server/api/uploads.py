@@ -1,13 +1,16 @@
 """Reads a multipart upload into the bytes of an adapter's files. Interprets none, writes nothing to the store."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from adapters.errors import AdapterTooLarge
 from adapters.files import CARD_FILE, CONFIG_FILE, MAX_FILE_BYTES, AdapterFiles
 from adapters.manifest import MANIFEST_FILE
+from adapters.naming import NAME_PATTERN, NAME_RULE
 from adapters.tensor_file import WEIGHTS_FILE
 from server.api.body_limit import raise_body_limit
 from server.errors import UploadInvalid
@@ -18,6 +21,27 @@ _MAX_NAME_BYTES = 1024
 _MULTIPART_BYTES = 64 * 1024  # boundaries and the headers of the parts
 
 MAX_UPLOAD_BYTES = sum(MAX_FILE_BYTES.values()) + _MULTIPART_BYTES
+
+UPLOAD_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": [NAME_PART, *_REQUIRED],
+                "properties": {
+                    NAME_PART: {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$", "description": NAME_RULE},
+                    **{
+                        name: {"type": "string", "format": "binary", "description": f"A file of up to {size} bytes"}
+                        for name, size in MAX_FILE_BYTES.items()
+                    },
+                },
+            }
+        }
+    },
+}
+"""The body of an upload, as the OpenAPI document has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +59,7 @@ async def read_upload(request: Request) -> Upload:
     Raises UploadInvalid, AdapterTooLarge, and HTTPException for a body that is too large or is not multipart.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise UploadInvalid("the body must be multipart/form-data, with a part for each file")
+        raise HTTPException(415, "the body must be multipart/form-data, with a part for each file")
     raise_body_limit(request, MAX_UPLOAD_BYTES)
     async with request.form(max_files=len(MAX_FILE_BYTES), max_fields=1, max_part_size=_MAX_NAME_BYTES) as form:
         parts: dict[str, UploadFile | str] = {}

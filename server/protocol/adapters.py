@@ -50,10 +50,16 @@ def _as_rollback(value: object) -> object:
     raise PydanticCustomError("rollback", "should be true, or 6 to 64 hex digits of a version's digest")
 
 
+RollbackDigest = Annotated[str, Field(max_length=64, pattern=f"^{DIGEST_PREFIX_PATTERN.pattern}$")]
+
+
 class AdapterChange(RequestBody):
     """Body of PATCH: at least one change. If one is refused, none is made."""
 
-    rollback: Annotated[Literal[True] | str | None, BeforeValidator(_as_rollback)] = None
+    rollback: Annotated[
+        Literal[True] | RollbackDigest | None,
+        BeforeValidator(_as_rollback, json_schema_input_type=Literal[True] | RollbackDigest | None),
+    ] = None
     """true: the version before the current one; otherwise the digest or a prefix of it."""
     pinned: bool | None = None
     alias: str | None = Field(default=None, min_length=1, max_length=63)

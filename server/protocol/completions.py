@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from server.protocol.base import ResponseBody, refused
 from server.protocol.chat import StreamOptions
-from server.protocol.prompts import AsPrompts, Prompt
+from server.protocol.prompts import Prompt, as_prompts_up_to
 from server.protocol.sampling import MAX_N, MAX_TOKENS, SamplingFields
 from server.protocol.usage import UsageInfo
 
@@ -21,7 +21,7 @@ class CompletionRequest(SamplingFields):
     """null stands for a field that is left out."""
 
     model: str = Field(min_length=1, max_length=512)
-    prompt: Annotated[list[Prompt], AsPrompts] = Field(min_length=1, max_length=MAX_PROMPTS)
+    prompt: Annotated[list[Prompt], as_prompts_up_to(MAX_PROMPTS)] = Field(min_length=1, max_length=MAX_PROMPTS)
     max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     echo: bool | None = None
     """The prompt stands before its answer."""

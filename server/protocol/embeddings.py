@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from server.protocol.base import RequestBody, ResponseBody
-from server.protocol.prompts import AsPrompts, Prompt
+from server.protocol.prompts import Prompt, as_prompts_up_to
 
 MAX_INPUTS = 2048
 
@@ -14,7 +14,7 @@ class EmbeddingsRequest(RequestBody):
     """null stands for a field that is left out."""
 
     model: str = Field(min_length=1, max_length=512)
-    input: Annotated[list[Prompt], AsPrompts] = Field(min_length=1, max_length=MAX_INPUTS)
+    input: Annotated[list[Prompt], as_prompts_up_to(MAX_INPUTS)] = Field(min_length=1, max_length=MAX_INPUTS)
     dimensions: int | None = Field(default=None, ge=1, le=1 << 20)
     """How many of an embedding's first numbers are given, scaled to length 1 again."""
     encoding_format: Literal["float", "base64"] | None = None

@@ -24,12 +24,19 @@ def _as_parts(content: object) -> object:
     return content
 
 
+SentContent = (
+    Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
+    | Annotated[list[TextPart], Field(min_length=1, max_length=1024)]
+    | None
+)
+
+
 class ChatMessage(RequestBody):
     """One message; what its role does not have is refused. Fields that can only be null are there so that a message of
     an answer can be sent back as it came."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts)] = Field(
+    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts, json_schema_input_type=SentContent)] = Field(
         default=None, min_length=1, max_length=1024
     )
     name: str | None = Field(default=None, min_length=1, max_length=64)

@@ -33,5 +33,8 @@ def as_prompts(prompts: object) -> object:
 Prompt = Annotated[Annotated[Text, Tag("<text>")] | Annotated[TokenIds, Tag("<tokens>")], Discriminator(_kind)]
 """A text as it stands, or token ids."""
 
-AsPrompts = BeforeValidator(as_prompts)
-"""To be put on a bounded list of prompts."""
+
+def as_prompts_up_to(number: int) -> BeforeValidator:
+    """To be put on a list of so many prompts at most."""
+    several = Annotated[list[Text | TokenIds], Field(min_length=1, max_length=number)]
+    return BeforeValidator(as_prompts, json_schema_input_type=Text | TokenIds | several)

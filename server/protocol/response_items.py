@@ -10,6 +10,7 @@ from server.protocol.json_values import JsonObject
 from server.protocol.tools import CallId, FunctionName
 
 MAX_PARTS = 1024
+MAX_ITEMS = 1024
 MAX_SENT_LOGPROBS = 1 << 17
 
 ItemId = Annotated[str, Field(min_length=1, max_length=128)]
@@ -34,7 +35,10 @@ def _as_parts(content: object) -> object:
     return content
 
 
-TextParts = Annotated[list[TextPart], BeforeValidator(_as_parts), Field(max_length=MAX_PARTS)]
+SentParts = LongText | Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
+TextParts = Annotated[
+    list[TextPart], BeforeValidator(_as_parts, json_schema_input_type=SentParts), Field(max_length=MAX_PARTS)
+]
 
 
 class _Item(RequestBody):
@@ -101,6 +105,9 @@ InputItem = Annotated[
         custom_error_message="should be an item of type message, function_call, function_call_output or reasoning",
     ),
 ]
+
+
+SentItems = LongText | Annotated[list[InputItem], Field(min_length=1, max_length=MAX_ITEMS)]
 
 
 def as_items(value: object) -> object:

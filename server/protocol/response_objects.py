@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import ConfigDict
+
 from server.protocol.base import ResponseBody
 from server.protocol.response_items import ItemStatus
 from server.protocol.responses import FunctionChoice, FunctionTool, ReasoningOptions, TextOptions
@@ -81,6 +83,15 @@ class IncompleteDetails(ResponseBody):
 class ResponseErrorBody(ResponseBody):
     code: str
     message: str
+
+
+class ResponseEvent(ResponseBody):
+    """One event of a stream; what it has beside these depends on its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    sequence_number: int
 
 
 class ResponseObject(ResponseBody):

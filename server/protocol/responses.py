@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from server.protocol.base import MAX_TEXT_CHARS, RequestBody, refused
 from server.protocol.chat import Label
 from server.protocol.json_values import JsonObject
-from server.protocol.response_items import InputItem, as_items
+from server.protocol.response_items import MAX_ITEMS, InputItem, SentItems, as_items
 from server.protocol.sampling import MAX_TOKENS
 from server.protocol.tools import FunctionName
 
@@ -37,6 +37,9 @@ class FunctionChoice(RequestBody):
         if (self.type == "function") != (self.name is not None):
             raise refused("name", "belongs to type function, which needs it")
         return self
+
+
+SentChoice = Literal["none", "auto", "required"] | FunctionChoice
 
 
 class TextFormat(RequestBody):
@@ -79,7 +82,9 @@ class ResponsesRequest(RequestBody):
     """null stands for a field that is left out. Nothing is stored: fields that need what was are refused."""
 
     model: str = Field(min_length=1, max_length=512)
-    input: Annotated[list[InputItem], BeforeValidator(as_items)] = Field(min_length=1, max_length=1024)
+    input: Annotated[list[InputItem], BeforeValidator(as_items, json_schema_input_type=SentItems)] = Field(
+        min_length=1, max_length=MAX_ITEMS
+    )
     instructions: str | None = Field(default=None, max_length=MAX_TEXT_CHARS)
     """Stands before the input, as a system message."""
     max_output_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
@@ -91,7 +96,9 @@ class ResponsesRequest(RequestBody):
     stream_options: ResponseStreamOptions | None = None
     text: TextOptions | None = None
     tools: list[FunctionTool] | None = Field(default=None, max_length=128)
-    tool_choice: Annotated[FunctionChoice | None, BeforeValidator(_as_choice)] = None
+    tool_choice: Annotated[
+        FunctionChoice | None, BeforeValidator(_as_choice, json_schema_input_type=SentChoice | None)
+    ] = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningOptions | None = None
     metadata: dict[Annotated[str, Field(max_length=64)], Label] | None = Field(default=None, max_length=16)

@@ -9,6 +9,8 @@ from server.protocol.base import RequestBody, refused
 
 MAX_TOKENS = 1 << 24
 MAX_N = 8
+MAX_STOPS = 4
+MAX_BIASES = 300
 
 
 def as_strings(stop: object) -> object:
@@ -40,6 +42,12 @@ StopString = Annotated[str, Field(min_length=1, max_length=64)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenId = Annotated[int, Field(ge=0, le=999_999_999)]
 
+SentStop = StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)]
+SentBias = Annotated[
+    dict[Annotated[str, Field(max_length=9, pattern="^[0-9]{1,9}$")], Bias], Field(max_length=MAX_BIASES)
+]
+"""What clients send, as the OpenAPI document has it; JSON's keys are strings."""
+
 
 class SamplingFields(RequestBody):
     """null stands for a field that is left out."""
@@ -53,10 +61,14 @@ class SamplingFields(RequestBody):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
-    logit_bias: Annotated[dict[TokenId, Bias] | None, BeforeValidator(_as_bias)] = Field(default=None, max_length=300)
+    logit_bias: Annotated[
+        dict[TokenId, Bias] | None, BeforeValidator(_as_bias, json_schema_input_type=SentBias | None)
+    ] = Field(default=None, max_length=MAX_BIASES)
     """Added to the logits of tokens, by id."""
     seed: int | None = Field(default=None, ge=-(1 << 63), le=(1 << 63) - 1)
-    stop: Annotated[list[StopString] | None, BeforeValidator(as_strings)] = Field(default=None, max_length=4)
+    stop: Annotated[list[StopString] | None, BeforeValidator(as_strings, json_schema_input_type=SentStop | None)] = (
+        Field(default=None, max_length=MAX_STOPS)
+    )
     min_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
     ignore_eos: bool | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_N)

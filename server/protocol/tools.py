@@ -46,7 +46,9 @@ class ToolChoice(RequestBody):
         return self
 
 
-AnyToolChoice = Annotated[ToolChoice, BeforeValidator(_as_choice)]
+SentToolChoice = Literal["none", "auto", "required"] | ToolChoice
+
+AnyToolChoice = Annotated[ToolChoice, BeforeValidator(_as_choice, json_schema_input_type=SentToolChoice)]
 
 
 class CalledFunction(RequestBody):

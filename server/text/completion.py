@@ -15,7 +15,7 @@ from server.text.detokenizer import IncrementalDetokenizer
 from server.text.merging import merged
 from server.text.prompts import PromptMaker, ReadyPrompt
 from server.text.reader import AnswerReader, Reading
-from server.text.request import CompletionRequest
+from server.text.request import Charge, CompletionRequest
 from server.text.stop import StopMatcher
 from server.text.structure.compiler import GrammarCompiler
 from server.text.together import together
@@ -34,8 +34,11 @@ class _Job:
 class Completions:
     """Answers requests, streamed or whole, on one base model and its adapters."""
 
-    def __init__(self, engine: AsyncEngine, prompts: PromptMaker, grammars: GrammarCompiler, base: BaseModel) -> None:
+    def __init__(
+        self, engine: AsyncEngine, prompts: PromptMaker, grammars: GrammarCompiler, base: BaseModel, charge: Charge
+    ) -> None:
         self._engine = engine
+        self._charge = charge
         self._prompts = prompts
         self._grammars = grammars
         self._backend = base.tokenizer.backend_tokenizer
@@ -107,7 +110,10 @@ class Completions:
                 yield replace(delta, usage=total)
 
     async def _choice(self, job: _Job, index: int) -> AsyncGenerator[TextDelta]:
-        """One choice; its last delta has the usage of it alone."""
+        """One choice; its last delta has the usage of it alone. However it ends, its tokens are charged.
+
+        The first choice is charged for the prompt, once that has been computed.
+        """
         prompt, request = job.prompt, job.request
         answer = AnswerText(IncrementalDetokenizer(self._backend), StopMatcher(prompt.stop), self._token_bytes)
         reader = AnswerReader(request.structure, thinks=prompt.thinks, is_thinking=prompt.is_thinking)
@@ -118,17 +124,22 @@ class Completions:
             tenant_salt=request.tenant_salt,
             constraint=job.constraints[index],
         )
-        async with aclosing(deltas):
-            async for delta in deltas:
-                piece = answer.decode(delta)
-                reason = FinishReason.STOP if answer.stopped else delta.finish_reason
-                made = _delta(index, prompt, reader.read(piece.text), piece)
-                if made is not None:
-                    yield made
-                if reason is not None:
-                    usage = Usage(len(prompt.token_ids), answer.num_tokens, delta.num_cached_tokens)
-                    yield _last_delta(index, prompt, reader.end(), reason, usage)
-                    return
+        num_prompt_tokens = 0
+        try:
+            async with aclosing(deltas):
+                async for delta in deltas:
+                    num_prompt_tokens = len(prompt.token_ids) if index == 0 else 0
+                    piece = answer.decode(delta)
+                    reason = FinishReason.STOP if answer.stopped else delta.finish_reason
+                    made = _delta(index, prompt, reader.read(piece.text), piece)
+                    if made is not None:
+                        yield made
+                    if reason is not None:
+                        usage = Usage(len(prompt.token_ids), answer.num_tokens, delta.num_cached_tokens)
+                        yield _last_delta(index, prompt, reader.end(), reason, usage)
+                        return
+        finally:
+            self._charge(request.tenant_salt, num_prompt_tokens + answer.num_tokens)
 
 
 def _delta(index: int, prompt: ReadyPrompt, reading: Reading, piece: Piece) -> TextDelta | None:

@@ -13,7 +13,7 @@ from server.engine.errors import PromptTooLong
 from server.text.errors import FieldRefused
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
-from server.text.request import TextPrompt, TokenPrompt
+from server.text.request import Charge, TextPrompt, TokenPrompt
 
 MAX_TOKENS = 300_000
 """Of all inputs of one request together; OpenAI's own limit."""
@@ -48,8 +48,11 @@ class _Ready:
 class Embeddings:
     """Embeds with one base model and its adapters: the mean of the last hidden states, scaled to length 1."""
 
-    def __init__(self, engine: AsyncEngine, prompts: PromptMaker, resolver: ModelResolver, *, hidden_size: int) -> None:
+    def __init__(
+        self, engine: AsyncEngine, prompts: PromptMaker, resolver: ModelResolver, charge: Charge, *, hidden_size: int
+    ) -> None:
         self._engine = engine
+        self._charge = charge
         self._prompts = prompts
         self._resolver = resolver
         self._hidden_size = hidden_size
@@ -99,6 +102,7 @@ class Embeddings:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._charge(tenant_salt, sum(len(ready.token_ids[index]) for index in means))
         return [means[index] for index in range(len(ready.token_ids))]
 
 

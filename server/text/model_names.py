@@ -29,7 +29,7 @@ class ModelResolver:
         try:
             return self._registry.get(self._reference(model))
         except AdapterNameInvalid:
-            raise self._not_found(model) from None
+            raise self.not_found(model) from None
 
     def find(self, model: str) -> tuple[NameRecord, str] | None:
         """The record of the adapter that `model` stands for, and the digest it means; None for the base model.
@@ -41,10 +41,15 @@ class ModelResolver:
         try:
             return self._registry.store.lookup(self._reference(model))
         except AdapterNameInvalid:
-            raise self._not_found(model) from None
+            raise self.not_found(model) from None
+
+    def name_of(self, model: str) -> str:
+        """The name that `model` is built on, as it is written: of the base, an adapter or an alias, known or not."""
+        return self._reference(model).partition("@")[0]
+
+    def not_found(self, model: str) -> AdapterNotFound:
+        """How a model that does not exist is refused."""
+        return AdapterNotFound(f"the model {model[:128]!r} does not exist (GET /v1/models lists what is served)")
 
     def _reference(self, model: str) -> str:
         return model.removeprefix(f"{self.base_name}:")
-
-    def _not_found(self, model: str) -> AdapterNotFound:
-        return AdapterNotFound(f"the model {model[:128]!r} does not exist (GET /v1/models lists what is served)")

@@ -1,11 +1,14 @@
 """What a completion is asked with, in the terms of text. Knows no wire types and no engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from adapters.chat_format import RenderOptions
 from server.text.structure.structures import Structure
 from server.text.tools.definitions import FunctionTool, Turn
+
+Charge = Callable[[bytes, int], None]
+"""Told the tenant salt of a request and how many tokens were computed for it."""
 
 
 @dataclass(frozen=True, slots=True)

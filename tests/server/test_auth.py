@@ -3,10 +3,17 @@
 import pytest
 
 from server.api.auth import KeyRing
+from server.config import Settings
 from server.errors import AdminKeyRequired, ApiKeyInvalid
+from server.keys import read_callers
 
-OPEN, CHAT_ONLY = KeyRing(api_keys=(), admin_keys=()), KeyRing(api_keys=("chat",), admin_keys=())
-ADMIN_ONLY, BOTH = KeyRing(api_keys=(), admin_keys=("admin",)), KeyRing(api_keys=("chat", "é"), admin_keys=("admin",))
+
+def ring(api_keys: str, admin_keys: str) -> KeyRing:
+    return KeyRing(read_callers(Settings(api_keys=api_keys or (), admin_keys=admin_keys or ())))  # type: ignore[arg-type]
+
+
+OPEN, CHAT_ONLY = ring("", ""), ring("chat", "")
+ADMIN_ONLY, BOTH = ring("", "admin"), ring("chat,é", "admin")
 
 
 @pytest.mark.parametrize(
@@ -26,11 +33,11 @@ def test_who_may_chat(keys: KeyRing, header: str | None) -> None:
 
 
 def test_each_known_key_is_a_tenant_and_all_others_are_one() -> None:
-    salts = [BOTH.tenant_salt(f"Bearer {key}") for key in ("chat", "é", "admin")]
+    salts = [BOTH.caller(f"Bearer {key}").digest for key in ("chat", "é", "admin")]
     assert len({*salts, b""}) == 4
-    assert ADMIN_ONLY.tenant_salt("bearer  admin ") == BOTH.tenant_salt("Bearer admin")
+    assert ADMIN_ONLY.caller("bearer  admin ").digest == BOTH.caller("Bearer admin").digest
     for keys, header in ((OPEN, None), (OPEN, "Bearer chat"), (ADMIN_ONLY, "Bearer chat"), (BOTH, "Basic chat")):
-        assert keys.tenant_salt(header) == b""
+        assert keys.caller(header).digest == b""
 
 
 @pytest.mark.parametrize(
