@@ -13,7 +13,7 @@ from server.config import Settings
 from tests.server.building import app_client, chat_body, tiny_settings
 from tests.server.conftest import Served
 
-OPEN = {"/health", "/ready"}
+OPEN = {"/health", "/ready", "/openapi.json"}
 CHANGING = {"POST /v1/adapters", "PATCH /v1/adapters/{name}", "DELETE /v1/adapters/{name}", "DELETE /v1/models/{model}"}
 
 
