@@ -56,7 +56,7 @@ MAX_MODEL_LEN = 256
 """Short, so that answers without a limit end soon."""
 KEPT_FAILURES = 10
 SHARE_OF_EXAMPLES = 0.7
-SHARE_OF_FIELDS = 0.1
+SHARE_OF_FIELDS = 0.04
 PROMPTS = {"messages", "prompt", "input", "tokens"}
 UPLOAD = "POST /v1/adapters"
 ANSWER_LIMITS = {
