@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance.clients.proving import KEY
+from tests.conformance.clients.proving import KEY, LIMITED_KEY, REQUESTS_PER_MINUTE
 from tests.conformance.programs import HERE, ServerName
 from tests.conformance.serving import make_store, serving
 
@@ -20,7 +20,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[ServerNam
     """Addresses: an open server, and a narrow one with keys that is full with two requests."""
     place = tmp_path_factory.mktemp("conformance")
     make_store(place / "store")
-    narrow = ("--max-num-seqs", str(SEATS), "--max-num-waiting", str(SEATS), "--kv-cache-memory", "128MiB")
+    keys = place / "keys.yaml"
+    limited = {"name": "limited", "key": LIMITED_KEY, "requests_per_minute": REQUESTS_PER_MINUTE}
+    keys.write_text(json.dumps({"keys": [limited]}))
+    seats = ("--max-num-seqs", str(SEATS), "--max-num-waiting", str(SEATS))
+    narrow = (*seats, "--kv-cache-memory", "128MiB", "--key-file", str(keys))
     with (
         serving(place / "store", place / "open.log", "--kv-cache-memory", "256MiB") as open_url,
         serving(place / "store", place / "narrow.log", *narrow, HOTPROMPT_API_KEYS=KEY) as narrow_url,

@@ -225,6 +225,11 @@ BEHAVIOUR = (
         Peers("✓ for some paths", "✓ and an admin key", NO, YES),
     ),
     Row(
+        "a key over its rate limit is 429 with Retry-After, and clients try again",
+        ("openai_narrow: 429 with Retry-After from a key over its limit, and tried again",),
+        NOBODY_LOOKED,
+    ),
+    Row(
         "a full server is 503 with Retry-After, and clients try again",
         (
             "openai_narrow: 503 with Retry-After from a full server",

@@ -9,7 +9,17 @@ import openai
 from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from tests.conformance.clients.proving import HOG, HOG_TOKENS, KEY, Place, failure_of, place, proved
+from tests.conformance.clients.proving import (
+    HOG,
+    HOG_TOKENS,
+    KEY,
+    LIMITED_KEY,
+    REQUESTS_PER_MINUTE,
+    Place,
+    failure_of,
+    place,
+    proved,
+)
 
 USER: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello."}]
 
@@ -77,6 +87,25 @@ async def retries(client: AsyncOpenAI, model: str, statuses: list[int]) -> None:
     proved("a refused request is tried again")
 
 
+async def limits(client: AsyncOpenAI, model: str, statuses: list[int]) -> None:
+    async def ask(max_retries: int) -> None:
+        limited = client.with_options(api_key=LIMITED_KEY, max_retries=max_retries).chat.completions
+        await limited.create(model=model, messages=USER, max_tokens=1)
+
+    async def ask_too_often() -> None:
+        for _ in range(3 * REQUESTS_PER_MINUTE):
+            await ask(0)
+
+    error = await failure_of(openai.RateLimitError, ask_too_often())
+    assert error.code == "rate_limit_exceeded"
+    assert int(error.response.headers["retry-after"]) >= 1
+    statuses.clear()
+    await ask(3)
+    assert statuses[0] == 429
+    assert statuses[-1] == 200
+    proved("429 with Retry-After from a key over its limit, and tried again")
+
+
 async def main(at: Place) -> None:
     statuses: list[int] = []
 
@@ -88,6 +117,7 @@ async def main(at: Place) -> None:
         await keys(client, at.model)
         await hanging_up(client, at.model)
         await retries(client, at.model, statuses)
+        await limits(client, at.model, statuses)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,11 @@ Failure = TypeVar("Failure", bound=Exception)
 KEY = "conformance-key"
 """The chat key of the narrow server; the open one knows no keys."""
 
+LIMITED_KEY = "limited-conformance-key"
+"""Another one there, which may ask REQUESTS_PER_MINUTE."""
+
+REQUESTS_PER_MINUTE = 20
+
 QUESTION = "Is this film review positive or negative?\nA warm and funny film."
 """Both the base model and the example adapter have an answer to it."""
 
