@@ -15,9 +15,10 @@ from adapters.base_model import open_base_model
 from adapters.home import home_directory
 from benchmarks.scripted_engine import scripted_services
 from server.app import create_app
+from server.collector import spare_the_collector
 from server.config import Settings
 from server.engine.async_engine import AsyncEngine
-from server.serve import DrainingServer, begin_to_listen, open_listener, spare_the_collector, uvicorn_config
+from server.serve import DrainingServer, begin_to_listen, open_listener, uvicorn_config
 
 _TICK_SECONDS = 0.002
 

@@ -1,6 +1,5 @@
 """`hotprompt serve`: the socket, the services, the app, and uvicorn with an orderly end. Knows no route."""
 
-import gc
 import logging
 import socket
 import time
@@ -11,6 +10,7 @@ from fastapi import FastAPI
 
 from adapters.errors import BaseModelError, StoreFailure
 from server.app import create_app
+from server.collector import FullCollections, spare_the_collector
 from server.config import Settings
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import CacheTooSmall, ModelUnsupported
@@ -19,6 +19,8 @@ from server.services import build_services
 
 MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
+ACCEPTED_AT_ONCE = 16
+"""Connections that are taken up in one turn of the event loop: a thousand at once would stall all that runs."""
 FLUSH_SECONDS = 5
 """What connections get to take their last bytes, after the engine has stopped."""
 
@@ -46,16 +48,6 @@ def serve(settings: Settings) -> None:
         begin_to_listen(listener)
         spare_the_collector()
         server.run(sockets=[listener])
-
-
-def spare_the_collector() -> None:
-    """Take all that is loaded out of the garbage collector's sight.
-
-    It lives to the end of the process, and a full pass over the libraries' objects stalls every stream for a third of a
-    second.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -94,6 +86,7 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=FLUSH_SECONDS,
+        backlog=ACCEPTED_AT_ONCE,
     )
 
 
@@ -109,6 +102,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._engine = engine
         self._grace_seconds = grace_seconds
+        self._collections = FullCollections()
         self._signals = 0
         self._deadline: float | None = None
 
@@ -119,12 +113,15 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or []:
+            listener.listen(BACKLOG)  # asyncio takes one number for those that wait and those that it takes up at once
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the server."""
         ends = await super().on_tick(counter)
+        state = self.server_state
+        self._collections.tick(num_requests=state.total_requests, is_idle=not state.tasks)
         if self._signals == 0:
             return ends
         if self._deadline is None:

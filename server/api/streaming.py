@@ -1,9 +1,10 @@
 """Server-sent events of one answer, whatever its chunks are. Knows no engine and no request body."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-import anyio.lowlevel
+import anyio
 import orjson
 from fastapi import Request
 from sse_starlette import EventSourceResponse
@@ -116,17 +117,17 @@ async def _next(deltas: AsyncGenerator[TextDelta]) -> TextDelta:
 async def _events(frames: Frames, first: TextDelta, rest: AsyncGenerator[TextDelta]) -> AsyncGenerator[bytes]:
     """All events, up to the answer's end or an error.
 
-    There is a checkpoint before every event: on a connection that has gone, sending never waits, and a generator with
-    ready data would hold the event loop until its end.
+    The event loop has a turn before every event: on a connection that has gone, sending never waits, and a generator
+    with ready data would hold the loop until its end.
     """
     delta = first
     try:
         for frame in frames.begin():
-            await anyio.lowlevel.checkpoint()
+            await asyncio.sleep(0)
             yield frame
         while True:
             for frame in frames.of(delta):
-                await anyio.lowlevel.checkpoint()
+                await asyncio.sleep(0)
                 yield frame
             if delta.usage is not None:
                 break
@@ -137,7 +138,7 @@ async def _events(frames: Frames, first: TextDelta, rest: AsyncGenerator[TextDel
             yield frame
         return
     for frame in frames.end(delta.usage):
-        await anyio.lowlevel.checkpoint()
+        await asyncio.sleep(0)
         yield frame
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from adapters.store import AdapterStore
-from server.serve import spare_the_collector
+from server.collector import spare_the_collector
 from tests.server.building import app_client, chat_body, soft_prompt_files, tiny_settings
 
 NUM_ADAPTERS = 10_000
