@@ -57,10 +57,11 @@ MAX_MODEL_LEN = 256
 KEPT_FAILURES = 10
 SHARE_OF_EXAMPLES = 0.7
 SHARE_OF_FIELDS = 0.04
-PROMPTS = {"messages", "prompt", "input", "tokens"}
+NOT_ADDED = {"messages", "prompt", "input", "tokens", "max_completion_tokens"}
+"""An example's own prompt is kept, and there is one limit."""
 UPLOAD = "POST /v1/adapters"
 ANSWER_LIMITS = {
-    "POST /v1/chat/completions": "max_completion_tokens",
+    "POST /v1/chat/completions": "max_tokens",
     "POST /v1/completions": "max_tokens",
     "POST /v1/responses": "max_output_tokens",
 }
@@ -101,12 +102,15 @@ def small_app(place: Path) -> Iterator[tuple[FastAPI, Services]]:
         shutdown_lifespans()
 
 
-def fuzz(app: FastAPI, services: Services, *, num_cases: int, first_seed: int = 0) -> FuzzReport:
-    """Send at least so many cases, in rounds over all operations, every second round with wrong data."""
+def fuzz(
+    app: FastAPI, services: Services, *, num_cases: int, first_seed: int = 0, only: str | None = None
+) -> FuzzReport:
+    """Send at least so many cases, in rounds over all operations (or one), every second round with wrong data."""
     report = FuzzReport()
     began = time.monotonic()
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations: list[Any] = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
+    operations = [operation for operation in operations if only in (None, operation.label)]
     round_number = first_seed
     while report.num_cases < num_cases:
         for operation in operations:
@@ -173,7 +177,7 @@ def _begin_with_an_example(case: Case[Any], random: Random) -> None:
         case.body = upload
         return
     added = {name: value for name, value in case.body.items() if name == "model" or random.random() < SHARE_OF_FIELDS}
-    for name in PROMPTS & added.keys():
+    for name in NOT_ADDED & added.keys():
         del added[name]
     limits = {ANSWER_LIMITS[label]: random.randint(1, 16)} if label in ANSWER_LIMITS else {}
     case.body = random.choice(list(EXAMPLES[label].values())) | added | limits

@@ -40,6 +40,5 @@ def test_what_the_fuzzing_is_there_for_is_found(tmp_path: Path, monkeypatch: pyt
     with small_app(tmp_path) as (app, services):
         health = next(route for route in iter_route_contexts(app.routes) if route.path == "/health")
         monkeypatch.setattr(health.dependant, "call", broken)
-        report = fuzz(app, services, num_cases=400)
-    assert report.num_failures > 0, str(report)
-    assert all(failure.startswith("GET /health") for failure in report.failures), str(report)
+        report = fuzz(app, services, num_cases=2, only="GET /health")
+    assert report.num_failures == report.num_cases, str(report)
