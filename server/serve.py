@@ -19,8 +19,6 @@ from server.services import build_services
 
 MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
-ACCEPTED_AT_ONCE = 16
-"""Connections that are taken up in one turn of the event loop: a thousand at once would stall all that runs."""
 FLUSH_SECONDS = 5
 """What connections get to take their last bytes, after the engine has stopped."""
 
@@ -86,7 +84,6 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_graceful_shutdown=FLUSH_SECONDS,
-        backlog=ACCEPTED_AT_ONCE,
     )
 
 
@@ -113,7 +110,6 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or []:
-            listener.listen(BACKLOG)  # asyncio takes one number for those that wait and those that it takes up at once
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
