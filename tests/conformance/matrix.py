@@ -16,7 +16,7 @@ limits; this page says what was proved, and by what, beside what other servers h
 `make conformance` starts `hotprompt serve` on the embedded base model and asks it with the packages that people use:
 `openai` for Python and for Node, `langchain-openai`, `pydantic-ai`, `instructor`, and the Vercel `ai` SDK with
 `@ai-sdk/openai-compatible`, in the versions that `tests/conformance` pins. Each asks the base model and the adapter
-`movie-sentiment`. It needs Node 20 or newer; CI runs it.
+`movie-sentiment`. Node itself comes with them; CI runs it.
 
 hotprompt's column is generated from the tests named below: ✓ is honoured, 400 is refused by name. Nothing is accepted
 and ignored. The other columns come from reading source and documentation (vLLM 0.32, SGLang 0.5.23,

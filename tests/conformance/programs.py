@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PYTHON = HERE / ".venv" / "bin" / "python"
 PYTHON_OF_INSTRUCTOR = HERE / ".venv-instructor" / "bin" / "python"
+NODE = HERE / ".venv" / "bin" / "node"
 NODE_MODULES = HERE / "node" / "node_modules"
 
 BASE = "smollm2-135m-instruct"
@@ -49,7 +50,7 @@ class Program:
 
     def command(self, url: str, model: str) -> list[str]:
         if self.name.endswith(".mjs"):
-            return ["node", str(self.source), url, model]
+            return [str(NODE), str(self.source), url, model]
         python = PYTHON_OF_INSTRUCTOR if self.package == _INSTRUCTOR else PYTHON
         return [str(python), "-m", f"tests.conformance.clients.{self.name}", url, model]
 
