@@ -30,7 +30,7 @@ async def create_chat_completion(
         id=f"chatcmpl-{uuid4().hex}",
         created=int(time.time()),
         model=body.model,
-        include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        include_usage=body.include_usage,
         include_logprobs=bool(body.logprobs),
     )
     if body.stream:

@@ -30,7 +30,7 @@ async def create_completion(
         id=f"cmpl-{uuid4().hex}",
         created=int(time.time()),
         model=body.model,
-        include_usage=body.stream_options is not None and body.stream_options.include_usage,
+        include_usage=body.include_usage,
         include_logprobs=body.logprobs is not None,
         echoes=await _echoes(body, parts),
     )

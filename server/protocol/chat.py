@@ -8,13 +8,10 @@ from pydantic_core import PydanticCustomError
 from server.protocol.base import RequestBody, ResponseBody, refused
 from server.protocol.messages import ChatMessage
 from server.protocol.sampling import MAX_TOKENS, SamplingFields
+from server.protocol.streams import StreamFields
 from server.protocol.structure import ResponseFormat, StructuredOutputs
 from server.protocol.tools import AnyToolChoice, Tool, ToolCall, ToolCallDelta
 from server.protocol.usage import ChoiceLogprobs, UsageInfo
-
-
-class StreamOptions(RequestBody):
-    include_usage: bool = False
 
 
 class TemplateVariables(RequestBody):
@@ -65,11 +62,9 @@ class PromptFields(RequestBody):
             raise refused("tool_choice", "names a function that is not among tools")
 
 
-class ChatCompletionRequest(SamplingFields, PromptFields):
+class ChatCompletionRequest(SamplingFields, PromptFields, StreamFields):
     """null stands for a field that is left out."""
 
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     logprobs: bool | None = None
@@ -87,13 +82,6 @@ class ChatCompletionRequest(SamplingFields, PromptFields):
     """Has no effect on the answer."""
     prompt_cache_key: Label | None = None
     """Has no effect: every prompt is looked up in the cache."""
-
-    @field_validator("stream_options")
-    @classmethod
-    def _only_for_streams(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
-        if options is not None and not info.data.get("stream"):
-            raise PydanticCustomError("stream_options", "is allowed only with stream: true")
-        return options
 
     @field_validator("max_completion_tokens")
     @classmethod

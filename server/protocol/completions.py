@@ -2,13 +2,12 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from server.protocol.base import ResponseBody, refused
-from server.protocol.chat import StreamOptions
 from server.protocol.prompts import Prompt, as_prompts_up_to
 from server.protocol.sampling import MAX_N, MAX_TOKENS, SamplingFields
+from server.protocol.streams import StreamFields
 from server.protocol.usage import UsageInfo
 
 MAX_PROMPTS = 64
@@ -17,7 +16,7 @@ MAX_CHOICES = 128
 DEFAULT_MAX_TOKENS = 16
 
 
-class CompletionRequest(SamplingFields):
+class CompletionRequest(SamplingFields, StreamFields):
     """null stands for a field that is left out."""
 
     model: str = Field(min_length=1, max_length=512)
@@ -31,15 +30,6 @@ class CompletionRequest(SamplingFields):
     """As many as n: nothing is made that is not given."""
     suffix: None = None
     """Text after the answer; no model here takes it."""
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-
-    @field_validator("stream_options")
-    @classmethod
-    def _only_for_streams(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
-        if options is not None and not info.data.get("stream"):
-            raise PydanticCustomError("stream_options", "is allowed only with stream: true")
-        return options
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
