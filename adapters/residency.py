@@ -36,7 +36,7 @@ class ResidentAdapters:
         """Take an adapter in, and let go of as many as its bytes need."""
         digest = adapter.manifest.digest
         self.drop(digest)
-        self.num_bytes += adapter.soft_prompt.num_bytes
+        self.num_bytes += adapter.injection.num_bytes
         if digest in self._num_pins:
             self._pinned[digest] = adapter
         else:
@@ -51,7 +51,7 @@ class ResidentAdapters:
         """Let go of an adapter, if it is in memory; its pins stay."""
         adapter = self._loose.pop(digest, None) or self._pinned.pop(digest, None)
         if adapter is not None:
-            self.num_bytes -= adapter.soft_prompt.num_bytes
+            self.num_bytes -= adapter.injection.num_bytes
 
     def pin(self, digest: str) -> None:
         """One more name keeps a digest resident, from now on or as soon as it is taken in."""

@@ -1,4 +1,4 @@
-"""SoftPrompt: the trained rows of one adapter as a tensor, read from checked files. Knows no store and no peft."""
+"""Adapter: a record and what it injects, read from checked files. Knows no store and no peft."""
 
 from dataclasses import dataclass
 
@@ -8,36 +8,18 @@ from safetensors import SafetensorError
 
 from adapters.errors import AdapterIncompatible, AdapterInvalid
 from adapters.files import AdapterFiles, content_digest
+from adapters.injections import Injection, SoftPrompt
 from adapters.manifest import AdapterManifest, BaseIdentity, ManifestDraft, parse_manifest_draft
 from adapters.peft_config import parse_peft_config
 from adapters.tensor_file import TENSOR_NAME, WEIGHTS_FILE, check_tensor_file
 
 
 @dataclass(frozen=True, slots=True)
-class SoftPrompt:
-    """Virtual tokens that stand before everything else of a prompt, BOS included.
-
-    `embeddings` is `[num_virtual_tokens, hidden_size]`, float32, on the CPU, and is never written to.
-    """
-
-    digest: str
-    embeddings: torch.Tensor
-
-    @property
-    def num_virtual_tokens(self) -> int:
-        return self.embeddings.shape[0]
-
-    @property
-    def num_bytes(self) -> int:
-        return self.embeddings.numel() * self.embeddings.element_size()
-
-
-@dataclass(frozen=True, slots=True)
 class Adapter:
-    """A checked adapter: its record and its tensor."""
+    """A checked adapter: its record and what it injects."""
 
     manifest: AdapterManifest
-    soft_prompt: SoftPrompt
+    injection: Injection
 
 
 def read_adapter(name: str, files: AdapterFiles) -> Adapter:

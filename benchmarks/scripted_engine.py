@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from adapters.base_model import BaseModel
+from adapters.injections import Injection
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
-from adapters.weights import SoftPrompt
 from server.engine.async_engine import AsyncEngine
 from server.engine.batch import Batch, StepResult
 from server.engine.block_manager import BlockManager
@@ -35,11 +35,11 @@ class ScriptedRunner:
     def run(
         self,
         batch: Batch,
-        soft_prompts: Mapping[int, SoftPrompt],
+        injections: Mapping[int, Injection],
         constraints: Mapping[int, TokenConstraint],
     ) -> StepResult:
         """The next token of each sequence that samples; nothing is computed."""
-        del soft_prompts, constraints
+        del injections, constraints
         time.sleep(max(0.0, self._next_step - time.perf_counter()))
         self._next_step = time.perf_counter() + self._step_seconds
         script = self._script

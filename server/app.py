@@ -114,6 +114,6 @@ async def _warm(engine: AsyncEngine, registry: AdapterRegistry) -> None:
     """Compute the virtual tokens of the pinned adapters; one that cannot be served is left out with a warning."""
     for adapter in await asyncio.to_thread(registry.load_pinned):
         try:
-            await engine.prefill(adapter.soft_prompt, is_pinned=True)
+            await engine.prefill(adapter.injection, is_pinned=True)
         except EngineError as error:
             logger.warning("the pinned adapter %r cannot be served: %s", adapter.manifest.name, error)

@@ -17,6 +17,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from adapters.injections import SoftPrompt
+from adapters.weights import Adapter
+
 Family = Literal["llama", "gpt2", "bloom"]
 
 HIDDEN_SIZE = 64
@@ -96,3 +99,9 @@ def load_peft(base: PreTrainedModel, path: Path) -> PeftModel:
     model = PeftModel.from_pretrained(base, str(path))
     model.train(mode=False)
     return model
+
+
+def rows_of(adapter: Adapter) -> torch.Tensor:
+    """The rows of an adapter that is a soft prompt."""
+    assert isinstance(adapter.injection, SoftPrompt)
+    return adapter.injection.embeddings

@@ -45,8 +45,8 @@ async def upload_adapter(request: Request, response: Response, parts: PartsDep, 
     upload = await read_upload(request)
     adapter = await asyncio.to_thread(_check, parts, upload.name, upload.files)
     is_pinned = await asyncio.to_thread(_is_pinned, parts, upload.name)
-    with pins_settled(parts, adapter.soft_prompt.digest):
-        await parts.engine.prefill(adapter.soft_prompt, is_pinned=is_pinned)
+    with pins_settled(parts, adapter.injection.digest):
+        await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
         await asyncio.to_thread(parts.registry.publish, upload.name, upload.files)
     response.headers["location"] = f"/v1/adapters/{upload.name}"
     return await asyncio.to_thread(get_adapter, upload.name, parts, caller)
@@ -60,7 +60,7 @@ async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller
         if body.rollback is not None or body.pinned:
             adapter = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.current}")
             is_pinned = version.pinned if body.pinned is None else body.pinned
-            await parts.engine.prefill(adapter.soft_prompt, is_pinned=is_pinned)
+            await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
         record = await asyncio.to_thread(_change, parts, version, body)
     return await asyncio.to_thread(adapter_record, parts.registry, record, caller)
 

@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.weights import SoftPrompt
+from adapters.injections import Injection
 from server.engine.constraint import TokenConstraint
 from server.engine.delivery import Action, Delivery
 from server.engine.engine import Engine, SequenceOutput
@@ -39,7 +39,7 @@ class _Ask:
 
     prompt_ids: Tokens[int]
     params: SamplingParams | None
-    soft_prompt: SoftPrompt | None
+    injection: Injection | None
     tenant_salt: bytes = b""
     is_pinned: bool = False
     constraint: TokenConstraint | None = None
@@ -147,7 +147,7 @@ class AsyncEngine:
         prompt_ids: Tokens[int],
         params: SamplingParams,
         *,
-        soft_prompt: SoftPrompt | None = None,
+        injection: Injection | None = None,
         tenant_salt: bytes = b"",
         constraint: TokenConstraint | None = None,
     ) -> AsyncGenerator[TokenDelta]:
@@ -160,31 +160,31 @@ class AsyncEngine:
         EngineDead, EngineStopping at any time.
         """
         self._refuse_when_draining()
-        ask = _Ask(prompt_ids, params, soft_prompt, tenant_salt, constraint=constraint)
+        ask = _Ask(prompt_ids, params, injection, tenant_salt, constraint=constraint)
         async with aclosing(self._stream(ask)) as deltas:
             async for delta in deltas:
                 yield delta
 
     async def embed(
-        self, prompt_ids: Tokens[int], *, soft_prompt: SoftPrompt | None = None, tenant_salt: bytes = b""
+        self, prompt_ids: Tokens[int], *, injection: Injection | None = None, tenant_salt: bytes = b""
     ) -> NDArray[np.float32]:
         """The mean `[hidden_size]` of the last hidden states of a prompt's tokens, virtual ones not among them.
 
         Raises as `generate`. Cancelling it aborts the request.
         """
         self._refuse_when_draining()
-        ask = _Ask(prompt_ids, None, soft_prompt, tenant_salt, is_pooled=True)
+        ask = _Ask(prompt_ids, None, injection, tenant_salt, is_pooled=True)
         with self._opened(ask) as stream:
             await stream.next_delta()
             assert stream.mean_hidden is not None, "a pooled sequence ends with its mean or an error"
             return stream.mean_hidden
 
-    async def prefill(self, soft_prompt: SoftPrompt, *, is_pinned: bool = False) -> None:
+    async def prefill(self, injection: Injection, *, is_pinned: bool = False) -> None:
         """Compute the KV of an adapter's virtual tokens, and leave it in the prefix cache. Raises as `generate`.
 
         Pinned, it stays there until `unpin`, unless pins fill their part of the cache.
         """
-        async with aclosing(self._stream(_Ask((), None, soft_prompt, is_pinned=is_pinned))) as deltas:
+        async with aclosing(self._stream(_Ask((), None, injection, is_pinned=is_pinned))) as deltas:
             async for _ in deltas:
                 pass
 
@@ -205,7 +205,7 @@ class AsyncEngine:
     @contextmanager
     def _opened(self, ask: _Ask) -> Iterator[Stream]:
         """A request on its way; leaving the block before it has ended aborts it."""
-        self._engine.check_request(ask.prompt_ids, ask.params, ask.soft_prompt, is_pooled=ask.is_pooled)
+        self._engine.check_request(ask.prompt_ids, ask.params, ask.injection, is_pooled=ask.is_pooled)
         request_id = next(self._request_ids)
         stream = Stream(asyncio.get_running_loop())
         self._register(request_id, stream)
@@ -273,7 +273,7 @@ class AsyncEngine:
                 command.request_id,
                 ask.prompt_ids,
                 ask.params,
-                ask.soft_prompt,
+                ask.injection,
                 tenant_salt=ask.tenant_salt,
                 is_pinned=ask.is_pinned,
                 constraint=ask.constraint,

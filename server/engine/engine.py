@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.weights import SoftPrompt
+from adapters.injections import Injection
 from server.engine.batch import Batch, StepResult
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
@@ -43,7 +43,7 @@ class Runner(Protocol):
     """What computes a batch."""
 
     def run(
-        self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt], constraints: Mapping[int, TokenConstraint]
+        self, batch: Batch, injections: Mapping[int, Injection], constraints: Mapping[int, TokenConstraint]
     ) -> StepResult:
         """See `ModelRunner.run`, the one that there is."""
 
@@ -70,7 +70,7 @@ class Engine:
         self.vocab_size = vocab_size
         self._clock = clock
         self._sequences: dict[int, Sequence] = {}
-        self._soft_prompts: dict[int, SoftPrompt] = {}
+        self._injections: dict[int, Injection] = {}
         self._constraints: dict[int, TokenConstraint] = {}
         self._pools: dict[int, MeanPool] = {}
         self._num_accepted = self._num_finished = self._num_failed = self._num_aborted = 0
@@ -83,12 +83,12 @@ class Engine:
         self,
         prompt_ids: Tokens[int],
         params: SamplingParams | None,
-        soft_prompt: SoftPrompt | None,
+        injection: Injection | None,
         *,
         is_pooled: bool = False,
     ) -> None:
         """Raise PromptInvalid, LogitBiasInvalid or PromptTooLong for a request that `add_request` would refuse."""
-        num_virtual = soft_prompt.num_virtual_tokens if soft_prompt else 0
+        num_virtual = injection.num_virtual_tokens if injection else 0
         num_output = params.max_tokens if params else 0
         total = num_virtual + len(prompt_ids) + num_output
         if num_virtual + len(prompt_ids) == 0 or (is_pooled and not prompt_ids):
@@ -109,7 +109,7 @@ class Engine:
         request_id: int,
         prompt_ids: Tokens[int],
         params: SamplingParams | None,
-        soft_prompt: SoftPrompt | None = None,
+        injection: Injection | None = None,
         *,
         tenant_salt: bytes = b"",
         is_pinned: bool = False,
@@ -125,22 +125,22 @@ class Engine:
         `constraint`, which is this request's own, says at each step which tokens may come next.
         Raises PromptInvalid, LogitBiasInvalid, PromptTooLong, EngineOverloaded.
         """
-        self.check_request(prompt_ids, params, soft_prompt, is_pooled=is_pooled)
+        self.check_request(prompt_ids, params, injection, is_pooled=is_pooled)
         sequence = Sequence.create(
             request_id,
             list(prompt_ids),
             params,
-            cache_seed=cache_seed(self._fingerprint, soft_prompt.digest if soft_prompt else None),
+            cache_seed=cache_seed(self._fingerprint, injection.digest if injection else None),
             tenant_salt=tenant_salt,
-            num_virtual_tokens=soft_prompt.num_virtual_tokens if soft_prompt else 0,
+            num_virtual_tokens=injection.num_virtual_tokens if injection else 0,
             is_pinned=is_pinned,
             is_pooled=is_pooled,
         )
         self._scheduler.add(sequence)
         self._sequences[request_id] = sequence
         self._num_accepted += 1
-        if soft_prompt is not None:
-            self._soft_prompts[request_id] = soft_prompt
+        if injection is not None:
+            self._injections[request_id] = injection
         if constraint is not None:
             self._constraints[request_id] = constraint
         if is_pooled:
@@ -190,12 +190,12 @@ class Engine:
         """Raise AssertionError unless scheduler, block manager and the request tables agree."""
         self._scheduler.check_integrity()
         assert len(self._sequences) == self._scheduler.num_running + self._scheduler.num_waiting, "a request is lost"
-        assert self._soft_prompts.keys() <= self._sequences.keys(), "a soft prompt outlives its request"
+        assert self._injections.keys() <= self._sequences.keys(), "a soft prompt outlives its request"
         assert self._constraints.keys() <= self._sequences.keys(), "a constraint outlives its request"
         assert self._pools.keys() <= self._sequences.keys(), "a pool outlives its request"
 
     def _run(self, batch: Batch) -> StepResult:
-        return self._runner.run(batch, self._soft_prompts, self._constraints)
+        return self._runner.run(batch, self._injections, self._constraints)
 
     def _accepted(self, result: StepResult) -> StepResult:
         """The step after constraints were told of their tokens, once for each; one that cannot take it fails."""
@@ -249,7 +249,7 @@ class Engine:
 
     def _forget(self, request_id: int) -> None:
         del self._sequences[request_id]
-        self._soft_prompts.pop(request_id, None)
+        self._injections.pop(request_id, None)
         self._constraints.pop(request_id, None)
         self._pools.pop(request_id, None)
 

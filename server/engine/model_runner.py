@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from adapters.weights import SoftPrompt
+from adapters.injections import Injection, SoftPrompt
 from server.engine.batch import Batch, ScheduledSequence, StepResult
 from server.engine.constraint import TokenConstraint
 from server.engine.errors import SequenceFailed
@@ -27,36 +27,36 @@ class ModelRunner:
         self._forward = forward
 
     def run(
-        self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt], constraints: Mapping[int, TokenConstraint]
+        self, batch: Batch, injections: Mapping[int, Injection], constraints: Mapping[int, TokenConstraint]
     ) -> StepResult:
         """Compute a batch, choose a token for each sequence that reaches its end, and sum up what pooled ones want.
 
-        `soft_prompts` holds, by request id, what the ids below zero stand for, and `constraints` what restricts the
+        `injections` holds, by request id, what the ids below zero stand for, and `constraints` what restricts the
         tokens of some. Raises whatever the model raises. To run the same sequences again is always safe: they write the
         same KV to the same slots, and no constraint is told of a token.
         """
         with torch.inference_mode():
             pooled_rows = _pooled_rows(batch)
             if pooled_rows:
-                return self._run_pooled(batch, soft_prompts, constraints, pooled_rows)
-            logits = self.logits(batch, soft_prompts)
+                return self._run_pooled(batch, injections, constraints, pooled_rows)
+            logits = self.logits(batch, injections)
             return _sampled([item for item in batch.items if item.samples], logits, constraints)
 
-    def logits(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
+    def logits(self, batch: Batch, injections: Mapping[int, Injection]) -> torch.Tensor:
         """Logits `[R, vocab_size]` at the last position of each item that samples."""
-        return self._forward.logits(batch, self._input_embeddings(batch, soft_prompts), _last_rows(batch))
+        return self._forward.logits(batch, self._input_embeddings(batch, injections), _last_rows(batch))
 
     def _run_pooled(
         self,
         batch: Batch,
-        soft_prompts: Mapping[int, SoftPrompt],
+        injections: Mapping[int, Injection],
         constraints: Mapping[int, TokenConstraint],
         pooled_rows: Mapping[int, range],
     ) -> StepResult:
         """The same, where some sequences want hidden states, of their packed rows by request id."""
         logits, hidden = self._forward.logits_and_hidden(
             batch,
-            self._input_embeddings(batch, soft_prompts),
+            self._input_embeddings(batch, injections),
             _last_rows(batch),
             list(chain.from_iterable(pooled_rows.values())),
         )
@@ -70,7 +70,7 @@ class ModelRunner:
                 failures[request_id] = SequenceFailed("the model's hidden states are not numbers for this request")
         return replace(result, failures=failures, hidden_sums=sums)
 
-    def _input_embeddings(self, batch: Batch, soft_prompts: Mapping[int, SoftPrompt]) -> torch.Tensor:
+    def _input_embeddings(self, batch: Batch, injections: Mapping[int, Injection]) -> torch.Tensor:
         """`[T, hidden_size]`: the model's own embeddings, and row i - 1 of the soft prompt for id -i."""
         device, dtype = self._forward.device, self._forward.input_dtype
         ids = list(chain.from_iterable(item.sequence.token_ids[item.start : item.stop] for item in batch.items))
@@ -79,9 +79,10 @@ class ModelRunner:
         for item in batch.items:
             num_virtual = min(item.stop, item.sequence.num_virtual_tokens) - item.start
             if num_virtual > 0:
-                soft_prompt = soft_prompts[item.sequence.request_id]
+                injection = injections[item.sequence.request_id]
+                assert isinstance(injection, SoftPrompt), "only a soft prompt has virtual tokens to embed"
                 places.append(np.arange(row, row + num_virtual))
-                rows.append(soft_prompt.embeddings[item.start : item.start + num_virtual])
+                rows.append(injection.embeddings[item.start : item.start + num_virtual])
             row += item.num_tokens
         if rows:
             sent = placed(torch.cat(rows), dtype, device)

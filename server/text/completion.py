@@ -120,7 +120,7 @@ class Completions:
         deltas = self._engine.generate(
             prompt.token_ids,
             prompt.params_of(index),
-            soft_prompt=prompt.soft_prompt,
+            injection=prompt.injection,
             tenant_salt=request.tenant_salt,
             constraint=job.constraints[index],
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.weights import SoftPrompt
+from adapters.injections import Injection
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import PromptTooLong
 from server.text.errors import FieldRefused
@@ -42,7 +42,7 @@ class Embedded:
 @dataclass(frozen=True, slots=True)
 class _Ready:
     token_ids: list[list[int]]
-    soft_prompt: SoftPrompt | None
+    injection: Injection | None
 
 
 class Embeddings:
@@ -82,7 +82,7 @@ class Embeddings:
             num_tokens += len(token_ids[-1])
             if num_tokens > MAX_TOKENS:
                 raise PromptTooLong(f"the inputs of one request may have {MAX_TOKENS} tokens together")
-        return _Ready(token_ids, adapter.soft_prompt if adapter else None)
+        return _Ready(token_ids, adapter.injection if adapter else None)
 
     async def _means(self, ready: _Ready, tenant_salt: bytes, num_at_once: int) -> list[NDArray[np.float32]]:
         """The mean hidden states of each input, so many at once; the first error ends all."""
@@ -91,9 +91,7 @@ class Embeddings:
 
         async def work(pending: Iterator[tuple[int, list[int]]]) -> None:
             for index, token_ids in pending:
-                means[index] = await self._engine.embed(
-                    token_ids, soft_prompt=ready.soft_prompt, tenant_salt=tenant_salt
-                )
+                means[index] = await self._engine.embed(token_ids, injection=ready.injection, tenant_salt=tenant_salt)
 
         tasks = [asyncio.create_task(work(pending)) for _ in range(num_at_once)]
         try:

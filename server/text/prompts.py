@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from adapters.base_model import BaseModel
 from adapters.chat_format import ChatFormat, SamplingDefaults, default_chat_format
 from adapters.errors import ChatFormatError
-from adapters.weights import Adapter, SoftPrompt
+from adapters.injections import Injection
+from adapters.weights import Adapter
 from server.engine.errors import PromptTooLong
 from server.engine.sampling_params import SamplingParams
 from server.text.errors import FieldRefused
@@ -35,7 +36,7 @@ class ReadyPrompt:
 
     token_ids: list[int]
     params: SamplingParams
-    soft_prompt: SoftPrompt | None
+    injection: Injection | None
     stop: tuple[str, ...]
     fingerprint: str
     thinks: bool
@@ -84,16 +85,16 @@ class PromptMaker:
         """
         adapter = self._resolver.load(request.model)
         chat_format = self.format_of(adapter)
-        soft_prompt = adapter.soft_prompt if adapter else None
+        injection = adapter.injection if adapter else None
         encoded = self.encode(request.prompt, chat_format)
-        max_tokens = self._max_tokens(request.sampling, chat_format.sampling, len(encoded.token_ids), soft_prompt)
+        max_tokens = self._max_tokens(request.sampling, chat_format.sampling, len(encoded.token_ids), injection)
         is_chat = isinstance(request.prompt, ChatPrompt)
         return ReadyPrompt(
             encoded.token_ids,
             self._sampling_params(request.sampling, chat_format.sampling, max_tokens),
-            soft_prompt,
+            injection,
             self._stop_strings(request, chat_format),
-            self._fingerprint_with(soft_prompt),
+            self._fingerprint_with(injection),
             thinks=is_chat and has_think_tags(chat_format.template, self._vocabulary),
             is_thinking=is_chat and opens_thoughts(encoded.text),
         )
@@ -135,10 +136,10 @@ class PromptMaker:
             )
 
     def _max_tokens(
-        self, sampling: Sampling, defaults: SamplingDefaults, num_prompt_tokens: int, soft_prompt: SoftPrompt | None
+        self, sampling: Sampling, defaults: SamplingDefaults, num_prompt_tokens: int, injection: Injection | None
     ) -> int:
         """The request's own max_tokens if it fits; else what the adapter asks for, up to all that is left."""
-        num_virtual_tokens = soft_prompt.num_virtual_tokens if soft_prompt else 0
+        num_virtual_tokens = injection.num_virtual_tokens if injection else 0
         limit = self._max_model_len
         room = limit - num_virtual_tokens - num_prompt_tokens
         wanted = sampling.max_tokens or 1
@@ -184,8 +185,8 @@ class PromptMaker:
         of_format = chat_format.stop if isinstance(request.prompt, ChatPrompt) else ()
         return (*request.sampling.stop, *of_format)
 
-    def _fingerprint_with(self, soft_prompt: SoftPrompt | None) -> str:
-        names = f"{self._fingerprint} {soft_prompt.digest if soft_prompt else ''}"
+    def _fingerprint_with(self, injection: Injection | None) -> str:
+        names = f"{self._fingerprint} {injection.digest if injection else ''}"
         return f"fp_{hashlib.sha256(names.encode()).hexdigest()[:16]}"
 
 

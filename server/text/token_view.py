@@ -48,7 +48,7 @@ class TokenView:
         token_ids = self._prompts.encode(TextPrompt(text, adds), chat_format).token_ids
         if not token_ids:
             raise ChatFormatError("messages: the chat template makes an empty prompt of them")
-        return RenderedPrompt(text, token_ids, adapter.soft_prompt.num_virtual_tokens if adapter else 0)
+        return RenderedPrompt(text, token_ids, adapter.injection.num_virtual_tokens if adapter else 0)
 
     def detokenize(self, model: str, token_ids: Sequence[int], *, field: str = "tokens") -> str:
         """The text of ids, special tokens written out. Raises FieldRefused, of that field, for what is no token."""

@@ -43,7 +43,7 @@ def test_get_follows_the_name(store: AdapterStore, registry: AdapterRegistry) ->
     assert registry.get("a") is registry.get("a")
     second = store.publish("a", adapter_files(seed=2))  # as another process would
     assert registry.get("a").manifest.digest == second.manifest.digest
-    assert registry.get(f"a@{first.manifest.digest[:8]}").soft_prompt is first.soft_prompt
+    assert registry.get(f"a@{first.manifest.digest[:8]}").injection is first.injection
     with pytest.raises(AdapterNotFound):
         registry.get("b")
     with pytest.raises(AdapterNameInvalid):
@@ -62,7 +62,7 @@ def test_the_least_recently_used_leaves(store: AdapterStore, registry: AdapterRe
 def test_the_newest_stays_even_over_the_budget(store: AdapterStore) -> None:
     registry = AdapterRegistry(store, base_identity(), budget_bytes=1)
     publish_all(store, "a", "b")
-    assert registry.get("a").soft_prompt.num_bytes == ROWS_BYTES
+    assert registry.get("a").injection.num_bytes == ROWS_BYTES
     registry.get("b")
     assert resident(registry, "a", "b") == ["b"]
 
@@ -138,7 +138,7 @@ def test_one_content_under_two_names_is_in_memory_once_and_answers_to_both(regis
     first = registry.publish("a", adapter_files(seed=1))
     second = registry.publish("b", adapter_files(seed=1))
     assert [registry.get(name).manifest.name for name in ("a", "b")] == ["a", "b"]
-    assert registry.get("a").soft_prompt is registry.get("b").soft_prompt
+    assert registry.get("a").injection is registry.get("b").injection
     assert first.manifest.digest == second.manifest.digest
 
 

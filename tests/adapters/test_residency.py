@@ -20,7 +20,7 @@ def _adapters() -> list[Adapter]:
 def test_the_books_agree_under_random_operations() -> None:
     rng = random.Random(4)
     adapters = {adapter.manifest.digest: adapter for adapter in _adapters()}
-    sizes = {digest: adapter.soft_prompt.num_bytes for digest, adapter in adapters.items()}
+    sizes = {digest: adapter.injection.num_bytes for digest, adapter in adapters.items()}
     resident = ResidentAdapters(budget_bytes=BUDGET)
     pins: list[str] = []
     for _ in range(5000):

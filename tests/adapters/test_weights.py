@@ -21,7 +21,7 @@ from tests.adapters.making import (
     safetensors_bytes,
     tensor_bytes,
 )
-from tests.tiny import HIDDEN_SIZE, Family, load_peft, save_tiny_adapter, tiny_model
+from tests.tiny import HIDDEN_SIZE, Family, load_peft, rows_of, save_tiny_adapter, tiny_model
 
 
 def peft_prompt(model: PeftModel) -> torch.Tensor:
@@ -40,7 +40,7 @@ def test_prompt_tuning_made_by_peft(tmp_path: Path, family: Family) -> None:
     adapter = read_adapter("a", read_adapter_directory(tmp_path))
     assert adapter.manifest.kind == "prompt_tuning"
     assert (adapter.manifest.num_virtual_tokens, adapter.manifest.hidden_size) == (5, HIDDEN_SIZE)
-    assert torch.equal(adapter.soft_prompt.embeddings, peft_prompt(load_peft(tiny_model(family), tmp_path)))
+    assert torch.equal(rows_of(adapter), peft_prompt(load_peft(tiny_model(family), tmp_path)))
 
 
 @pytest.mark.parametrize("reparameterization", ["MLP", "LSTM"])
@@ -55,15 +55,15 @@ def test_p_tuning_made_by_peft(tmp_path: Path, reparameterization: str) -> None:
     get_peft_model(tiny_model("llama"), config).save_pretrained(str(tmp_path))
     adapter = read_adapter("a", read_adapter_directory(tmp_path))
     assert adapter.manifest.kind == "p_tuning"
-    assert torch.equal(adapter.soft_prompt.embeddings, peft_prompt(load_peft(tiny_model("llama"), tmp_path)))
+    assert torch.equal(rows_of(adapter), peft_prompt(load_peft(tiny_model("llama"), tmp_path)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_rows_are_read_in_every_dtype_as_float32(dtype: torch.dtype) -> None:
     rows = random_rows().to(dtype)
-    soft_prompt = adapter_of(rows).soft_prompt
-    assert soft_prompt.embeddings.dtype == torch.float32
-    assert torch.equal(soft_prompt.embeddings, rows.float())
+    soft_prompt = adapter_of(rows).injection
+    assert rows_of(adapter_of(rows)).dtype == torch.float32
+    assert torch.equal(rows_of(adapter_of(rows)), rows.float())
     assert (soft_prompt.num_virtual_tokens, soft_prompt.num_bytes) == (3, 3 * 4 * 4)
 
 
@@ -107,7 +107,7 @@ def test_the_record_says_what_the_files_say() -> None:
     adapter = read_adapter("a", adapter_files(manifest=draft.model_dump_json().encode()))
     assert adapter.manifest.name == "a"
     assert adapter.manifest.base == base_identity()
-    assert adapter.manifest.digest == adapter.soft_prompt.digest
+    assert adapter.manifest.digest == adapter.injection.digest
     assert adapter.manifest.digest != read_adapter("a", adapter_files()).manifest.digest
 
 
@@ -143,4 +143,4 @@ def test_peft_loads_what_the_store_keeps(tmp_path: Path) -> None:
     (tmp_path / "hotprompt.json").write_bytes(manifest.to_json())
     assert json.loads(manifest.to_json())["format_version"] == 1
     prompt = peft_prompt(load_peft(tiny_model("llama"), tmp_path))
-    assert torch.equal(read_adapter("a", files).soft_prompt.embeddings, prompt)
+    assert torch.equal(rows_of(read_adapter("a", files)), prompt)

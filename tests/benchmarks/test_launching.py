@@ -23,7 +23,7 @@ from benchmarks.servers import (
     Server,
 )
 from benchmarks.workplace import Workplace
-from tests.tiny import HIDDEN_SIZE
+from tests.tiny import HIDDEN_SIZE, rows_of
 
 _READY = """
 import http.server, subprocess, sys
@@ -114,7 +114,7 @@ def test_adapters_are_in_the_store_before_the_start_and_are_made_once(workplace:
     [record] = AdapterStore(store).names()
     assert (record.name,) == workplace.adapter_names(HOTPROMPT_LONG)
     adapter = AdapterStore(store).read(record.name, record.current)
-    assert adapter.soft_prompt.embeddings.shape == (100, HIDDEN_SIZE)
+    assert rows_of(adapter).shape == (100, HIDDEN_SIZE)
     assert _flag(launch_of(HOTPROMPT_LONG, workplace, 1, tokens=64), "--store") == str(store)
 
 

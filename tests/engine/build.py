@@ -5,7 +5,8 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from adapters.files import read_adapter_directory
-from adapters.weights import SoftPrompt, read_adapter
+from adapters.injections import SoftPrompt
+from adapters.weights import read_adapter
 from server.engine.config import EngineConfig
 from server.engine.cuda.accelerator import Accelerator
 from server.engine.engine import Engine
@@ -65,7 +66,9 @@ def greedy(max_tokens: int) -> SamplingParams:
 
 
 def soft_prompt_in(path: Path) -> SoftPrompt:
-    return read_adapter("adapter", read_adapter_directory(path)).soft_prompt
+    injection = read_adapter("adapter", read_adapter_directory(path)).injection
+    assert isinstance(injection, SoftPrompt)
+    return injection
 
 
 def run_to_end(engine: Engine) -> dict[int, list[int]]:

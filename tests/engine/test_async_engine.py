@@ -90,7 +90,7 @@ async def test_errors_reach_the_one_who_asked(engine: AsyncEngine) -> None:
     with pytest.raises(PromptTooLong):
         await _collect(engine, [1] * 900, greedy(5))
     with pytest.raises(SequenceFailed):
-        async for _ in engine.generate([1], greedy(5), soft_prompt=_poison()["not a number"]):
+        async for _ in engine.generate([1], greedy(5), injection=_poison()["not a number"]):
             pass
     assert (await _collect(engine, [1, 2], greedy(5)))[1] is not None
 

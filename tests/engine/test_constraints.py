@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.async_engine import AsyncEngine
 from server.engine.constraint import TokenConstraint
 from server.engine.engine import Engine, SequenceOutput

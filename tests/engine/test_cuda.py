@@ -19,7 +19,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.attention import PagedAttention
 from server.engine.batch import Batch, ScheduledSequence
 from server.engine.config import EngineConfig
@@ -230,7 +230,7 @@ def test_a_step_waits_for_nothing_before_its_logits(is_accelerated: bool) -> Non
     engine.step()
     engine.step()
     engine.add_request(1, list(range(90)), greedy(20), SoftPrompt("new", torch.randn(30, 256)))
-    soft_prompts = engine._soft_prompts
+    soft_prompts = engine._injections
     for _ in range(4):
         batch = engine._scheduler.schedule()
         with torch.inference_mode(), _no_waiting():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.batch import Batch, ScheduledSequence
 from server.engine.cuda.buffers import DecodeBuffers
 from server.engine.cuda.decode import DecodeForward, bucket_sizes

@@ -9,7 +9,7 @@ import torch
 from adapters.base_model import open_base_model
 from adapters.chat_format import default_chat_format
 from adapters.home import home_directory
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.loader import load_engine

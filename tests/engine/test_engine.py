@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.engine import Engine
 from server.engine.errors import (
     CacheTooSmall,

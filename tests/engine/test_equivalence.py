@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from adapters.base_model import load_weights, open_base_model
 from adapters.home import home_directory
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.config import EngineConfig
 from server.engine.engine import Engine
 from server.engine.loader import build_engine

@@ -18,7 +18,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.batch import Batch, ScheduledSequence
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.async_engine import AsyncEngine
 from server.engine.engine import Engine
 from server.engine.errors import PromptInvalid, SequenceFailed

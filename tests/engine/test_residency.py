@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 import torch
 
-from adapters.weights import SoftPrompt
+from adapters.injections import SoftPrompt
 from server.engine.engine import Engine
 from tests.engine.build import engine_of, greedy, run_to_end
 from tests.tiny import HIDDEN_SIZE, tiny_model

@@ -23,7 +23,7 @@ from tests.server.building import (
     wait_until_async,
 )
 from tests.server.conftest import Served
-from tests.tiny import HIDDEN_SIZE, tiny_model, tiny_tokenizer
+from tests.tiny import HIDDEN_SIZE, rows_of, tiny_model, tiny_tokenizer
 
 TEXTS = ["hello", "héllo 世界", "a", "a rather longer text " * 20, "hello"]
 
@@ -79,7 +79,7 @@ async def test_an_adapters_virtual_tokens_stand_before_the_text(served: Served) 
     _, client = served
     files = soft_prompt_files(3, num_virtual_tokens=20)
     assert (await client.post("/v1/adapters", data={"name": "team"}, files=multipart(files))).status_code == 201
-    soft_prompt = read_adapter("team", files).soft_prompt.embeddings
+    soft_prompt = rows_of(read_adapter("team", files))
     answer = await _embed(client, TEXTS, model="team")
     for vector, text in zip(_vectors(answer), TEXTS, strict=True):
         np.testing.assert_allclose(vector, _expected(text, soft_prompt), atol=1e-5)

@@ -19,7 +19,7 @@ from adapters.errors import AdapterNameInvalid, BaseModelError
 from adapters.naming import check_name
 from adapters.store import AdapterStore, read_card
 from adapters.weights import check_compatible
-from tests.tiny import Family, save_tiny_base
+from tests.tiny import Family, rows_of, save_tiny_base
 from tests.training.rows import CHINESE, ENGLISH, tiny_config, write_jsonl
 from training.config import load_train_config
 from training.data import read_rows, rows_digest
@@ -119,9 +119,9 @@ def test_peft_loads_what_was_trained(tmp_path: Path, bases: dict[Family, Path], 
     result = train(config, console=_quiet())
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bases["gpt2"]), result.path)
     store = AdapterStore(tmp_path / "store")
-    ours = store.read("tiny", result.manifest.digest).soft_prompt
-    assert ours.num_virtual_tokens == 9
-    assert torch.equal(model.get_prompt(batch_size=1)[0].detach(), ours.embeddings)
+    ours = store.read("tiny", result.manifest.digest)
+    assert ours.injection.num_virtual_tokens == 9
+    assert torch.equal(model.get_prompt(batch_size=1)[0].detach(), rows_of(ours))
     assert model(input_ids=torch.tensor([[1, 2]])).logits.shape[1] == 11
 
 
@@ -139,7 +139,7 @@ def test_equal_settings_give_equal_adapters_and_another_seed_another_one(
             prompt_tuning_init_text=None,
         )
         result = train(config, console=_quiet())
-        prompts.append(AdapterStore(tmp_path / "store").read("x", result.manifest.digest).soft_prompt.embeddings)
+        prompts.append(rows_of(AdapterStore(tmp_path / "store").read("x", result.manifest.digest)))
     assert torch.equal(prompts[0], prompts[1])
     assert not torch.equal(prompts[0], prompts[2])
 
