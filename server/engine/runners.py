@@ -13,6 +13,7 @@ from server.engine.cuda.accelerator import Accelerator
 from server.engine.cuda.attention import VarlenAttention, served_layers
 from server.engine.cuda.buffers import DecodeBuffers
 from server.engine.cuda.decode import DecodeForward, bucket_sizes, record_decode
+from server.engine.cuda.norms import fuse_norms
 from server.engine.errors import ModelUnsupported, NativeUnavailable
 from server.engine.families import use_attention
 from server.engine.forward import Forward, PackedModel, StockForward
@@ -69,6 +70,7 @@ class Workbench:
         served = served_layers(self.layers)
         attention = VarlenAttention(cache, accelerator.attend, served)
         use_attention(self.model, attention.attend, self.reaches)
+        fuse_norms(self.model)
         eager = StockForward(PackedModel(self.model), cache, attention)
         try:
             runner = self._checked(eager)
