@@ -17,6 +17,7 @@ from server.engine.batch import Batch, ScheduledSequence
 from server.engine.block_manager import BlockManager
 from server.engine.native.forward import BLOCK_SIZE, NativeForward
 from server.engine.sequence import Sequence
+from server.engine.step_inputs import StepInputs
 
 WINDOW = 512
 NUM_WINDOWS = 16
@@ -90,6 +91,7 @@ def _native(model: PreTrainedModel, *, is_int8: bool, cache: Path) -> Logits:
         sequence = Sequence.create(0, window, None, cache_seed=b"quality")
         BlockManager(num_blocks, BLOCK_SIZE).admit(sequence)
         batch = Batch((ScheduledSequence(sequence, 0, len(window)),), ())
-        return forward.logits(batch, embed(torch.tensor(window)).to(forward.input_dtype), range(len(window)))
+        embeddings = embed(torch.tensor(window)).to(forward.input_dtype)
+        return forward.logits(batch, StepInputs(embeddings), range(len(window)))
 
     return logits

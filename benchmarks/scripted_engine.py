@@ -32,6 +32,9 @@ class ScriptedRunner:
         self._step_seconds = step_seconds
         self._next_step = 0.0
 
+    def require_fit(self, injection: Injection) -> None:
+        """Any fits: nothing is computed."""
+
     def run(
         self,
         batch: Batch,

@@ -156,8 +156,8 @@ class AsyncEngine:
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
         `constraint`, which is this request's own, says at each step which tokens may come next.
 
-        Raises PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping before the first delta; SequenceFailed,
-        EngineDead, EngineStopping at any time.
+        Raises PromptInvalid, PromptTooLong, InjectionUnfit, EngineOverloaded, EngineStopping before the first delta;
+        SequenceFailed, EngineDead, EngineStopping at any time.
         """
         self._refuse_when_draining()
         ask = _Ask(prompt_ids, params, injection, tenant_salt, constraint=constraint)
@@ -180,10 +180,14 @@ class AsyncEngine:
             return stream.mean_hidden
 
     async def prefill(self, injection: Injection, *, is_pinned: bool = False) -> None:
-        """Compute the KV of an adapter's virtual tokens, and leave it in the prefix cache. Raises as `generate`.
+        """Leave the KV of an adapter's virtual tokens in the prefix cache. Raises as `generate`.
 
-        Pinned, it stays there until `unpin`, unless pins fill their part of the cache.
+        Pinned, it stays there until `unpin`, unless pins fill their part of the cache. Of an adapter without virtual
+        tokens there is nothing to compute: it is only looked at, whether it fits the model.
         """
+        self._engine.require_fit(injection)
+        if injection.num_virtual_tokens == 0:
+            return
         async with aclosing(self._stream(_Ask((), None, injection, is_pinned=is_pinned))) as deltas:
             async for _ in deltas:
                 pass

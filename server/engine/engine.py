@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.injections import Injection
+from adapters.injections import Injection, SoftPrompt
 from server.engine.batch import Batch, StepResult
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
@@ -47,6 +47,9 @@ class Runner(Protocol):
     ) -> StepResult:
         """See `ModelRunner.run`, the one that there is."""
 
+    def require_fit(self, injection: Injection) -> None:
+        """See `ModelRunner.require_fit`; any thread may ask."""
+
 
 class Engine:
     """Continuous batching over one model: requests join and leave between any two steps."""
@@ -79,6 +82,10 @@ class Engine:
     def has_work(self) -> bool:
         return self._scheduler.has_work
 
+    def require_fit(self, injection: Injection) -> None:
+        """See `ModelRunner.require_fit`; any thread may ask."""
+        self._runner.require_fit(injection)
+
     def check_request(
         self,
         prompt_ids: Tokens[int],
@@ -87,11 +94,13 @@ class Engine:
         *,
         is_pooled: bool = False,
     ) -> None:
-        """Raise PromptInvalid, LogitBiasInvalid or PromptTooLong for a request that `add_request` would refuse."""
+        """Raise what `add_request` would for the request itself: PromptInvalid, LogitBiasInvalid, PromptTooLong,
+        InjectionUnfit.
+        """
         num_virtual = injection.num_virtual_tokens if injection else 0
         num_output = params.max_tokens if params else 0
         total = num_virtual + len(prompt_ids) + num_output
-        if num_virtual + len(prompt_ids) == 0 or (is_pooled and not prompt_ids):
+        if not prompt_ids and (is_pooled or not _is_begun_by(injection, samples=params is not None)):
             raise PromptInvalid("the prompt is empty")
         if any(not 0 <= token < self.vocab_size for token in prompt_ids):
             raise PromptInvalid(f"the prompt has token ids outside 0 to {self.vocab_size - 1}")
@@ -103,6 +112,8 @@ class Engine:
                 f"{virtual}{len(prompt_ids)} prompt tokens + {num_output} answer tokens are over the limit of "
                 f"{self.config.max_model_len} tokens"
             )
+        if injection is not None:
+            self._runner.require_fit(injection)
 
     def add_request(
         self,
@@ -118,12 +129,12 @@ class Engine:
     ) -> None:
         """Queue a request; with params None, only compute its KV and leave it in the prefix cache.
 
-        `is_pinned`, for a soft prompt alone: that KV stays there until `unpin`, while there is room for pins.
+        `is_pinned`, for virtual tokens alone: that KV stays there until `unpin`, while there is room for pins.
         `is_pooled`, with params None: its last output has the mean of its real tokens' last hidden states, and only the
         KV of its virtual tokens is taken from the cache and left there.
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
         `constraint`, which is this request's own, says at each step which tokens may come next.
-        Raises PromptInvalid, LogitBiasInvalid, PromptTooLong, EngineOverloaded.
+        Raises PromptInvalid, LogitBiasInvalid, PromptTooLong, InjectionUnfit, EngineOverloaded.
         """
         self.check_request(prompt_ids, params, injection, is_pooled=is_pooled)
         sequence = Sequence.create(
@@ -252,6 +263,13 @@ class Engine:
         self._injections.pop(request_id, None)
         self._constraints.pop(request_id, None)
         self._pools.pop(request_id, None)
+
+
+def _is_begun_by(injection: Injection | None, *, samples: bool) -> bool:
+    """Whether there is something to compute without a prompt: of virtual tokens whose KV is given come no logits."""
+    if injection is None or injection.num_virtual_tokens == 0:
+        return False
+    return isinstance(injection, SoftPrompt) or not samples
 
 
 def _failure(error: Exception | None) -> SequenceFailed | None:

@@ -4,6 +4,7 @@ EngineError
 ├── CacheTooSmall      the KV cache cannot hold one sequence of the longest length
 ├── PromptInvalid      the prompt is empty, or has ids that the model does not know
 │   └── LogitBiasInvalid    logit_bias has ids that the model does not know
+├── InjectionUnfit     what the adapter injects is of another shape than the model, or what computes it takes none
 ├── PromptTooLong      prompt, virtual tokens and answer do not fit into the model's context or the KV cache
 ├── EngineOverloaded   the queue is full; come back later
 ├── EngineStopping     the engine is draining and takes no new request
@@ -31,6 +32,10 @@ class PromptInvalid(EngineError):
 
 class LogitBiasInvalid(PromptInvalid):
     """logit_bias has ids that the model does not know."""
+
+
+class InjectionUnfit(EngineError):
+    """What an adapter injects is of another shape than the model, or what computes the model takes none of its kind."""
 
 
 class PromptTooLong(EngineError):

@@ -1,4 +1,4 @@
-"""What computes a step: packed embeddings in, logits out. Knows no sampling, no queues and no adapters."""
+"""What computes a step: packed embeddings in, logits out. Knows no sampling, no queues and no adapter files."""
 
 from collections.abc import Sequence as Rows
 from contextlib import AbstractContextManager
@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from adapters.injections import Injection, KVRows, WeightDelta
 from server.engine.batch import Batch
+from server.engine.errors import InjectionUnfit
+from server.engine.fitting import require_kv_fit
 from server.engine.hidden_states import last_hidden_states
 from server.engine.kv_cache import KVCache
 from server.engine.own_attention import takes_positions
 from server.engine.placing import placed, placed_together
+from server.engine.step_inputs import KVPlacement, StepInputs
 from server.engine.step_layout import packed_positions
 
 
@@ -27,15 +31,27 @@ class Forward(Protocol):
     def input_dtype(self) -> torch.dtype:
         """Of the embeddings."""
 
-    def logits(self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int]) -> torch.Tensor:
-        """Logits `[R, vocab_size]` at packed rows, after embeddings `[T, hidden_size]` of a batch's tokens in order.
+    def require_fit(self, injection: Injection) -> None:
+        """Raise InjectionUnfit for KV rows and weight deltas that do not fit this model; any thread may ask.
+
+        A soft prompt is not looked at.
+        """
+
+    def write_kv(self, placements: Rows[KVPlacement]) -> None:
+        """Write keys and values that are given, and fit, to their places in the cache, where a step then finds them.
+
+        To write the same again is always safe.
+        """
+
+    def logits(self, batch: Batch, inputs: StepInputs, rows: Rows[int]) -> torch.Tensor:
+        """Logits `[R, vocab_size]` at packed rows, after the inputs of a batch's tokens.
 
         Copies blocks first, as the batch says, and leaves the KV of every token in the cache. Raises whatever the model
         raises. To compute the same sequences again is always safe.
         """
 
     def logits_and_hidden(
-        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+        self, batch: Batch, inputs: StepInputs, rows: Rows[int], hidden_rows: Rows[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Beside the logits, the last hidden states `[H, hidden_size]`, after the last norm, at packed `hidden_rows`.
 
@@ -98,19 +114,31 @@ class StockForward:
     def input_dtype(self) -> torch.dtype:
         return self._model.dtype
 
-    def logits(self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int]) -> torch.Tensor:
+    def require_fit(self, injection: Injection) -> None:
+        """See `Forward`."""
+        if isinstance(injection, KVRows):
+            require_kv_fit(injection, self._cache.layers)
+        elif isinstance(injection, WeightDelta):
+            raise InjectionUnfit("adapters that change weights are not served")
+
+    def write_kv(self, placements: Rows[KVPlacement]) -> None:
+        """See `Forward`."""
+        for placement in placements:
+            self._cache.write(placement)
+
+    def logits(self, batch: Batch, inputs: StepInputs, rows: Rows[int]) -> torch.Tensor:
         """See `Forward`."""
         self._cache.copy(batch.copies)
         arrays = [packed_positions(batch), np.array(rows, dtype=np.int64)]
         positions, kept = placed_together(arrays, torch.int64, self.device)
         with self._attention.step(batch):
-            return self._model.logits(embeddings, positions, kept)
+            return self._model.logits(inputs.embeddings, positions, kept)
 
     def logits_and_hidden(
-        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+        self, batch: Batch, inputs: StepInputs, rows: Rows[int], hidden_rows: Rows[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Forward`."""
         with self._model.last_hidden_states() as seen:
-            logits = self.logits(batch, embeddings, rows)
+            logits = self.logits(batch, inputs, rows)
         hidden = seen[-1][0]
         return logits, hidden.index_select(0, placed(hidden_rows, torch.int64, hidden.device))

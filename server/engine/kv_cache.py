@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 
 from server.engine.batch import BlockCopy
-from server.engine.placing import placed_together
+from server.engine.placing import placed, placed_together
+from server.engine.step_inputs import KVPlacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
+        self.layers = dict(layers)
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.device = device
@@ -62,6 +64,17 @@ class KVCache:
         source, target = placed_together([sources, targets], torch.int64, self.device)
         for tensor in (*self.keys.values(), *self.values.values()):
             tensor.index_copy_(0, target, tensor.index_select(0, source))
+
+    def write(self, placement: KVPlacement) -> None:
+        """Write given keys and values, of every layer in the order of layers, to their slots."""
+        positions = np.arange(placement.start, placement.stop)
+        blocks = np.array(placement.blocks)[positions // self.block_size]
+        slots = placed(blocks * self.block_size + positions % self.block_size, torch.int64, self.device)
+        rows = slice(placement.start, placement.stop)
+        for given, cached in ((placement.source.keys, self.keys), (placement.source.values, self.values)):
+            for layer, tensor in zip(sorted(cached), given[:, rows], strict=True):
+                target = cached[layer]
+                target.index_copy_(0, slots, placed(tensor, target.dtype, self.device))
 
     def _slots(self, block: int, num_rows: int) -> npt.NDArray[np.int64]:
         return block * self.block_size + np.arange(num_rows)

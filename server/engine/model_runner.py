@@ -14,9 +14,11 @@ from server.engine.batch import Batch, ScheduledSequence, StepResult
 from server.engine.constraint import TokenConstraint
 from server.engine.errors import SequenceFailed
 from server.engine.forward import Forward
+from server.engine.injecting import delta_rows, kv_placements, without_given_kv
 from server.engine.placing import placed
 from server.engine.sampler import sample
 from server.engine.sampling_row import SamplingRow
+from server.engine.step_inputs import StepInputs
 
 
 class ModelRunner:
@@ -36,15 +38,37 @@ class ModelRunner:
         same KV to the same slots, and no constraint is told of a token.
         """
         with torch.inference_mode():
+            batch = self._with_kv_written(batch, injections)
+            if not batch.items:
+                return StepResult({}, {}, {})
             pooled_rows = _pooled_rows(batch)
             if pooled_rows:
                 return self._run_pooled(batch, injections, constraints, pooled_rows)
-            logits = self.logits(batch, injections)
+            logits = self._forward.logits(batch, self._inputs(batch, injections), _last_rows(batch))
             return _sampled([item for item in batch.items if item.samples], logits, constraints)
 
     def logits(self, batch: Batch, injections: Mapping[int, Injection]) -> torch.Tensor:
         """Logits `[R, vocab_size]` at the last position of each item that samples."""
-        return self._forward.logits(batch, self._input_embeddings(batch, injections), _last_rows(batch))
+        batch = self._with_kv_written(batch, injections)
+        return self._forward.logits(batch, self._inputs(batch, injections), _last_rows(batch))
+
+    def require_fit(self, injection: Injection) -> None:
+        """Raise InjectionUnfit for an injection that the model cannot take; see `Forward.require_fit`."""
+        self._forward.require_fit(injection)
+
+    def _with_kv_written(self, batch: Batch, injections: Mapping[int, Injection]) -> Batch:
+        """Write the KV that is given; the batch without it is left to compute, and may be empty.
+
+        A sequence for which blocks are copied has all of its virtual tokens in them, so an empty batch needs no copies.
+        """
+        placements = kv_placements(batch, injections)
+        if not placements:
+            return batch
+        self._forward.write_kv(placements)
+        return without_given_kv(batch, injections)
+
+    def _inputs(self, batch: Batch, injections: Mapping[int, Injection]) -> StepInputs:
+        return StepInputs(self._input_embeddings(batch, injections), delta_rows(batch, injections))
 
     def _run_pooled(
         self,
@@ -56,7 +80,7 @@ class ModelRunner:
         """The same, where some sequences want hidden states, of their packed rows by request id."""
         logits, hidden = self._forward.logits_and_hidden(
             batch,
-            self._input_embeddings(batch, injections),
+            self._inputs(batch, injections),
             _last_rows(batch),
             list(chain.from_iterable(pooled_rows.values())),
         )
@@ -80,7 +104,7 @@ class ModelRunner:
             num_virtual = min(item.stop, item.sequence.num_virtual_tokens) - item.start
             if num_virtual > 0:
                 injection = injections[item.sequence.request_id]
-                assert isinstance(injection, SoftPrompt), "only a soft prompt has virtual tokens to embed"
+                assert isinstance(injection, SoftPrompt), "KV rows are written already"
                 places.append(np.arange(row, row + num_virtual))
                 rows.append(injection.embeddings[item.start : item.start + num_virtual])
             row += item.num_tokens

@@ -31,6 +31,7 @@ from server.engine.native.library import load_library
 from server.engine.native.weights import decoder_shape
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
+from server.engine.step_inputs import StepInputs
 from tests.engine.build import run_to_end, standing_still
 from tests.native import require_native
 from tests.tiny import tiny_model
@@ -142,7 +143,7 @@ def _logits(forward: Forward, embed: torch.nn.Module, prompts: list[list[int]], 
         ids = [token for item in items for token in item.sequence.token_ids[item.start : item.stop]]
         embeddings = embed(torch.tensor(ids)).to(forward.input_dtype)
         rows = [sum(item.num_tokens for item in items[: i + 1]) - 1 for i in range(len(items))]
-        made = forward.logits(Batch(tuple(items), ()), embeddings, rows)
+        made = forward.logits(Batch(tuple(items), ()), StepInputs(embeddings), rows)
         for item, row in zip(items, made, strict=True):
             item.sequence.num_computed_tokens = item.stop
             logits[item.sequence.request_id] = row

@@ -6,12 +6,14 @@ from functools import partial
 
 import torch
 
+from adapters.injections import Injection
 from server.engine.batch import Batch
 from server.engine.cuda.attention import VarlenAttention
 from server.engine.cuda.buffers import DecodeBuffers
 from server.engine.forward import Forward, PackedModel
 from server.engine.kv_cache import KVCache
 from server.engine.placing import placed
+from server.engine.step_inputs import KVPlacement, StepInputs
 
 Replay = Callable[[], object]
 Recorder = Callable[[Callable[[], None]], Replay]
@@ -31,7 +33,7 @@ def bucket_sizes(most: int) -> tuple[int, ...]:
 class DecodeForward:
     """A `Forward` that replays steps in which every sequence computes one token, padded to the next bucket.
 
-    All other steps go to `eager`, over the same cache.
+    All other steps, those with weight deltas among them, go to `eager`, over the same cache.
     """
 
     def __init__(
@@ -57,21 +59,29 @@ class DecodeForward:
     def input_dtype(self) -> torch.dtype:
         return self._eager.input_dtype
 
-    def logits(self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int]) -> torch.Tensor:
+    def require_fit(self, injection: Injection) -> None:
         """See `Forward`."""
-        if not self._buffers.fits(batch):
-            return self._eager.logits(batch, embeddings, rows)
+        self._eager.require_fit(injection)
+
+    def write_kv(self, placements: Rows[KVPlacement]) -> None:
+        """See `Forward`."""
+        self._eager.write_kv(placements)
+
+    def logits(self, batch: Batch, inputs: StepInputs, rows: Rows[int]) -> torch.Tensor:
+        """See `Forward`."""
+        if inputs.deltas or not self._buffers.fits(batch):
+            return self._eager.logits(batch, inputs, rows)
         bucket = next(size for size in self._replays if size >= len(batch.items))
         self._cache.copy(batch.copies)
-        self._buffers.fill(batch, embeddings, num_rows=bucket)
+        self._buffers.fill(batch, inputs.embeddings, num_rows=bucket)
         self._replays[bucket]()
         return self._logits.index_select(0, placed(rows, torch.int64, self.device))
 
     def logits_and_hidden(
-        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+        self, batch: Batch, inputs: StepInputs, rows: Rows[int], hidden_rows: Rows[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Forward`; nothing of it is recorded."""
-        return self._eager.logits_and_hidden(batch, embeddings, rows, hidden_rows)
+        return self._eager.logits_and_hidden(batch, inputs, rows, hidden_rows)
 
 
 def record_decode(

@@ -11,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from adapters.injections import Injection, SoftPrompt
 from server.engine.batch import Batch, BlockCopy
+from server.engine.errors import InjectionUnfit
 from server.engine.native.library import load_library
 from server.engine.native.weights import DecoderShape, decoder_shape, head_weights, layer_weights, rotary_table
+from server.engine.step_inputs import KVPlacement, StepInputs
 
 BLOCK_SIZE = 16
 """Tokens of a block: what one register of decoder.cpp holds."""
@@ -63,17 +66,27 @@ class NativeForward:
         if hasattr(self, "_model"):
             self._library.hotprompt_model_free(self._model)
 
-    def logits(self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int]) -> torch.Tensor:
-        """Logits `[R, vocab_size]`, float32, of packed rows after embeddings `[T, hidden_size]`; see `Forward`."""
-        return self.logits_and_hidden(batch, embeddings, rows, ())[0]
+    def require_fit(self, injection: Injection) -> None:
+        """See `Forward`; this decoder takes soft prompts alone."""
+        if not isinstance(injection, SoftPrompt):
+            raise InjectionUnfit("the native decoder serves soft prompts alone")
+
+    def write_kv(self, placements: Rows[KVPlacement]) -> None:
+        """See `Forward`; there are none that fit."""
+        assert not placements, "KV rows were refused"
+
+    def logits(self, batch: Batch, inputs: StepInputs, rows: Rows[int]) -> torch.Tensor:
+        """Logits `[R, vocab_size]`, float32, of packed rows after the inputs; see `Forward`."""
+        return self.logits_and_hidden(batch, inputs, rows, ())[0]
 
     def logits_and_hidden(
-        self, batch: Batch, embeddings: torch.Tensor, rows: Rows[int], hidden_rows: Rows[int]
+        self, batch: Batch, inputs: StepInputs, rows: Rows[int], hidden_rows: Rows[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Forward`; both are float32, and the hidden states have not been rounded on the way."""
         assert max(item.stop for item in batch.items) <= len(self._rotary), "a position beyond the table of rotations"
         self._copy(batch.copies)
-        hidden = embeddings.contiguous()
+        assert not inputs.deltas, "weight deltas were refused"
+        hidden = inputs.embeddings.contiguous()
         positions = np.array([item.start for item in batch.items], dtype=np.int32)
         counts = np.array([item.num_tokens for item in batch.items], dtype=np.int32)
         tables = _block_tables(batch)
