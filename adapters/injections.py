@@ -87,7 +87,7 @@ class OutputScale:
 ModuleDelta = LowRank | InputScale | OutputScale
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class WeightDelta:
     """Changes to what linear modules compute, for the rows of the sequences that use it alone.
 

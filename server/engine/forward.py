@@ -1,7 +1,7 @@
 """What computes a step: packed embeddings in, logits out. Knows no sampling, no queues and no adapter files."""
 
 from collections.abc import Sequence as Rows
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from adapters.injections import Injection, KVRows, WeightDelta
 from server.engine.batch import Batch
-from server.engine.errors import InjectionUnfit
 from server.engine.fitting import require_kv_fit
 from server.engine.hidden_states import last_hidden_states
 from server.engine.kv_cache import KVCache
@@ -18,6 +17,7 @@ from server.engine.own_attention import takes_positions
 from server.engine.placing import placed, placed_together
 from server.engine.step_inputs import KVPlacement, StepInputs
 from server.engine.step_layout import packed_positions
+from server.engine.weight_deltas import WeightDeltas
 
 
 class Forward(Protocol):
@@ -99,12 +99,13 @@ class PackedModel:
 
 
 class StockForward:
-    """A stock model, whose attention layers call `attention`, which reads and writes `cache`."""
+    """A stock model, whose attention layers call `attention`, which reads and writes `cache`; `deltas` are on it."""
 
-    def __init__(self, model: PackedModel, cache: KVCache, attention: StepAttention) -> None:
+    def __init__(self, model: PackedModel, cache: KVCache, attention: StepAttention, deltas: WeightDeltas) -> None:
         self._model = model
         self._cache = cache
         self._attention = attention
+        self._deltas = deltas
 
     @property
     def device(self) -> torch.device:
@@ -119,7 +120,7 @@ class StockForward:
         if isinstance(injection, KVRows):
             require_kv_fit(injection, self._cache.layers)
         elif isinstance(injection, WeightDelta):
-            raise InjectionUnfit("adapters that change weights are not served")
+            self._deltas.require_fit(injection)
 
     def write_kv(self, placements: Rows[KVPlacement]) -> None:
         """See `Forward`."""
@@ -131,7 +132,7 @@ class StockForward:
         self._cache.copy(batch.copies)
         arrays = [packed_positions(batch), np.array(rows, dtype=np.int64)]
         positions, kept = placed_together(arrays, torch.int64, self.device)
-        with self._attention.step(batch):
+        with self._attention.step(batch), self._changing(inputs, batch):
             return self._model.logits(inputs.embeddings, positions, kept)
 
     def logits_and_hidden(
@@ -142,3 +143,8 @@ class StockForward:
             logits = self.logits(batch, inputs, rows)
         hidden = seen[-1][0]
         return logits, hidden.index_select(0, placed(hidden_rows, torch.int64, hidden.device))
+
+    def _changing(self, inputs: StepInputs, batch: Batch) -> AbstractContextManager[None]:
+        if not inputs.deltas:
+            return nullcontext()
+        return self._deltas.over(inputs.deltas, num_rows=batch.num_tokens)

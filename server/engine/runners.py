@@ -23,6 +23,7 @@ from server.engine.native.forward import BLOCK_SIZE as NATIVE_BLOCK_SIZE
 from server.engine.native.forward import NativeForward
 from server.engine.self_check import StockAnswer, check_against_stock, tolerance_of
 from server.engine.step_layout import Reach
+from server.engine.weight_deltas import WeightDeltas
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Workbench:
         attention = VarlenAttention(cache, accelerator.attend, served)
         use_attention(self.model, attention.attend, self.reaches)
         fuse_norms(self.model)
-        eager = StockForward(PackedModel(self.model), cache, attention)
+        eager = StockForward(PackedModel(self.model), cache, attention, WeightDeltas(self.model))
         try:
             runner = self._checked(eager)
         except ModelUnsupported as error:
@@ -89,7 +90,7 @@ class Workbench:
     def _gathering(self, cache: KVCache) -> ModelRunner:
         attention = PagedAttention(cache)
         use_attention(self.model, attention.attend, self.reaches)
-        return self._checked(StockForward(PackedModel(self.model), cache, attention))
+        return self._checked(StockForward(PackedModel(self.model), cache, attention, WeightDeltas(self.model)))
 
     def _recorded(
         self, eager: StockForward, cache: KVCache, attention: VarlenAttention, accelerator: Accelerator
