@@ -15,12 +15,14 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
 
 from adapters.injections import SoftPrompt
 from adapters.weights import Adapter
 
-Family = Literal["llama", "gpt2", "bloom"]
+Family = Literal["llama", "qwen2", "gpt2", "bloom"]
 
 HIDDEN_SIZE = 64
 MAX_POSITIONS = 1024
@@ -55,6 +57,19 @@ def tiny_model(family: Family, *, seed: int = 0) -> PreTrainedModel:
                 intermediate_size=128,
                 num_hidden_layers=3,
                 num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=MAX_POSITIONS,
+                initializer_range=0.15,
+                **common,
+            )
+        )
+    elif family == "qwen2":
+        model = Qwen2ForCausalLM(
+            Qwen2Config(
+                hidden_size=HIDDEN_SIZE,
+                intermediate_size=128,
+                num_hidden_layers=3,
+                num_attention_heads=8,
                 num_key_value_heads=2,
                 max_position_embeddings=MAX_POSITIONS,
                 initializer_range=0.15,
