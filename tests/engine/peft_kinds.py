@@ -83,12 +83,13 @@ def injection_of(model: Any, *, digest: str) -> Injection:
 
 
 def _delta_of(module: torch.nn.Module) -> ModuleDelta | None:
+    layer: Any = module
     if isinstance(module, LoraLayer):
-        up = module.lora_B["default"].weight.detach() * module.scaling["default"]
-        return LowRank(module.lora_A["default"].weight.detach(), up)
+        up = layer.lora_B["default"].weight.detach() * layer.scaling["default"]
+        return LowRank(layer.lora_A["default"].weight.detach(), up)
     if isinstance(module, IA3Layer):
-        factors = module.ia3_l["default"].detach().flatten()
-        return InputScale(factors) if module.is_feedforward else OutputScale(factors)
+        factors = layer.ia3_l["default"].detach().flatten()
+        return InputScale(factors) if layer.is_feedforward else OutputScale(factors)
     return None
 
 

@@ -2,53 +2,25 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence as Items
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from adapters.injections import Injection, KVRows, LowRank, WeightDelta
-from server.engine.batch import Batch
 from server.engine.engine import Engine
 from server.engine.errors import InjectionUnfit, PromptInvalid, SequenceFailed
-from server.engine.forward import Forward
-from server.engine.step_inputs import KVPlacement, StepInputs
-from tests.engine.build import engine_of, greedy, run_to_end, runner_of
+from tests.engine.build import engine_of, greedy, run_to_end
+from tests.engine.noting import Noting, noting_of
 from tests.engine.peft_kinds import PeftAdapter, adapter_of, every_kind
 from tests.tiny import Family, tiny_model
 
 FAMILIES: tuple[Family, ...] = ("llama", "qwen2", "gpt2", "bloom")
 NUM_ROWS = 16
 LARGEST_DIFFERENCE = 1e-4
-
-
-class Noting:
-    """A forward pass that keeps the logits of each request that samples, step by step."""
-
-    def __init__(self, forward: Forward) -> None:
-        self._forward = forward
-        self.device = forward.device
-        self.input_dtype = forward.input_dtype
-        self.logits_of: defaultdict[int, list[torch.Tensor]] = defaultdict(list)
-
-    def require_fit(self, injection: Injection) -> None:
-        self._forward.require_fit(injection)
-
-    def write_kv(self, placements: Items[KVPlacement]) -> None:
-        self._forward.write_kv(placements)
-
-    def logits(self, batch: Batch, inputs: StepInputs, rows: Items[int]) -> torch.Tensor:
-        logits = self._forward.logits(batch, inputs, rows)
-        for item, row in zip([item for item in batch.items if item.samples], logits, strict=True):
-            self.logits_of[item.sequence.request_id].append(row)
-        return logits
-
-    def logits_and_hidden(
-        self, batch: Batch, inputs: StepInputs, rows: Items[int], hidden_rows: Items[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self._forward.logits_and_hidden(batch, inputs, rows, hidden_rows)
 
 
 @dataclass(frozen=True)
@@ -78,13 +50,6 @@ def _batch(adapters: list[PeftAdapter], rng: random.Random, *, longest: int = 60
         rest = [rng.randrange(256) for _ in range(rng.randint(1, longest))]
         requests.append(Request(adapter, beginning + rest, rng.randint(1, 10)))
     return requests
-
-
-def _noting(engine: Engine) -> Noting:
-    runner = runner_of(engine)
-    noting = Noting(runner._forward)
-    runner._forward = noting
-    return noting
 
 
 def _answers(engine: Engine, requests: list[Request]) -> list[list[int]]:
@@ -134,7 +99,7 @@ def test_adapters_change_the_logits_by_more_than_the_tolerance(adapters: list[Pe
 
 def test_mixed_batches_compute_what_peft_computes_alone(family: Family, adapters: list[PeftAdapter]) -> None:
     engine = engine_of(tiny_model(family))
-    noting, rng = _noting(engine), random.Random(1)
+    noting, rng = noting_of(engine), random.Random(1)
     for _ in range(5):
         _require_equal(engine, noting, _batch(adapters, rng))
 
@@ -142,7 +107,7 @@ def test_mixed_batches_compute_what_peft_computes_alone(family: Family, adapters
 @pytest.mark.slow
 def test_200_mixed_batches_compute_what_peft_computes_alone(family: Family, adapters: list[PeftAdapter]) -> None:
     engine = engine_of(tiny_model(family))
-    noting, rng = _noting(engine), random.Random(2)
+    noting, rng = noting_of(engine), random.Random(2)
     for _ in range(200):
         _require_equal(engine, noting, _batch(adapters, rng))
 
@@ -156,7 +121,7 @@ def test_every_adapter_says_what_peft_generates(family: Family, adapters: list[P
 
 def test_in_chunks_of_16(family: Family, adapters: list[PeftAdapter]) -> None:
     engine = engine_of(tiny_model(family), max_num_batched_tokens=16, max_num_seqs=8)
-    _require_equal(engine, _noting(engine), _batch(adapters, random.Random(3)))
+    _require_equal(engine, noting_of(engine), _batch(adapters, random.Random(3)))
 
 
 def test_with_preemption(family: Family, adapters: list[PeftAdapter]) -> None:
@@ -170,7 +135,7 @@ def test_with_preemption(family: Family, adapters: list[PeftAdapter]) -> None:
 
 def test_the_prefix_cache_is_found_under_the_same_adapter_alone(adapters: list[PeftAdapter], family: Family) -> None:
     engine = engine_of(tiny_model(family))
-    noting = _noting(engine)
+    noting = noting_of(engine)
     prompt = list(range(40))
     for _ in range(2):
         for adapter in adapters:
@@ -190,7 +155,7 @@ def test_pooled_sequences_have_their_adapter(kind: str) -> None:
     prompt = list(range(50))
     engine.add_request(0, prompt, None, None, is_pooled=True)
     engine.add_request(1, prompt, None, adapter.injection, is_pooled=True)
-    means = {}
+    means: dict[int, NDArray[np.float32] | None] = {}
     while engine.has_work:
         means |= {output.request_id: output.mean_hidden for output in engine.step() if output.is_finished}
     ids = torch.tensor([prompt])
@@ -219,7 +184,7 @@ def _poison(kind: str) -> Injection:
 def test_a_poisoned_adapter_fails_its_own_sequence_alone(kind: str) -> None:
     healthy = every_kind("llama")
     engine = engine_of(tiny_model("llama"))
-    noting = _noting(engine)
+    noting = noting_of(engine)
     for _ in range(2):
         engine.add_request(100, [1, 2, 3], greedy(5), _poison(kind))
         for number, adapter in enumerate(healthy):
@@ -276,7 +241,7 @@ def test_given_kv_is_written_once_and_found_from_then_on() -> None:
     assert run_to_end(engine) == {0: []}
     written = engine.stats().num_virtual_tokens_computed
     assert written == adapter.injection.num_virtual_tokens
-    noting = _noting(engine)
+    noting = noting_of(engine)
     _require_equal(engine, noting, [Request(adapter, [5, 6, 7], 4)])
     assert engine.stats().num_virtual_tokens_computed == written
     engine.unpin(adapter.injection.digest)
