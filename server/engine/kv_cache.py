@@ -40,6 +40,7 @@ class KVCache:
         self.num_blocks = num_blocks
         self.block_size = block_size
         self.device = device
+        self._dtype = dtype
         num_slots = num_blocks * block_size
         self.keys = {  # by layer index: [num_slots, num_kv_heads, key_dim]
             index: torch.zeros(num_slots, shape.num_kv_heads, shape.key_dim, dtype=dtype, device=device)
@@ -72,9 +73,9 @@ class KVCache:
         slots = placed(blocks * self.block_size + positions % self.block_size, torch.int64, self.device)
         rows = slice(placement.start, placement.stop)
         for given, cached in ((placement.source.keys, self.keys), (placement.source.values, self.values)):
-            for layer, tensor in zip(sorted(cached), given[:, rows], strict=True):
-                target = cached[layer]
-                target.index_copy_(0, slots, placed(tensor, target.dtype, self.device))
+            sent = placed(given[:, rows], self._dtype, self.device)
+            for layer, tensor in zip(sorted(cached), sent, strict=True):
+                cached[layer].index_copy_(0, slots, tensor)
 
     def _slots(self, block: int, num_rows: int) -> npt.NDArray[np.int64]:
         return block * self.block_size + np.arange(num_rows)

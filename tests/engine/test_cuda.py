@@ -31,9 +31,12 @@ from server.engine.kv_cache import KVCache, LayerShape
 from server.engine.kv_memory import default_kv_cache_bytes
 from server.engine.loader import build_engine
 from server.engine.sampling_params import SamplingParams
+from server.engine.self_check import tolerance_of
 from server.engine.sequence import Sequence
 from server.engine.step_layout import SEES_ALL, Reach
 from tests.engine.build import engine_of, greedy, run_to_end, runner_of, standing_still
+from tests.engine.noting import noting_of
+from tests.engine.peft_kinds import adapter_of, every_kind
 from tests.tiny import HIDDEN_SIZE, Family, tiny_model
 
 pytestmark = pytest.mark.gpu
@@ -210,6 +213,34 @@ def test_graphs_with_preemption_answer_to_the_end() -> None:
         engine.add_request(number, prompt, SamplingParams(max_tokens=20, temperature=0))
     assert [len(tokens) for tokens in run_to_end(engine).values()] == [20] * 12
     assert engine.stats().num_preemptions > 0
+
+
+def test_every_kind_of_adapter_answers_as_on_the_cpu() -> None:
+    """In float32: given KV and changed weights mixed with soft prompts and the base, rows side by side and apart."""
+    answers = []
+    for engine in (engine_of(_on_cuda("llama")), engine_of(tiny_model("llama"))):
+        for number, adapter in enumerate([*every_kind("llama"), *every_kind("llama")]):
+            engine.add_request(number, [number, 2, 3], greedy(12), adapter.injection)
+        answers.append(run_to_end(engine))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("kind", ["prefix tuning", "lora", "rslora", "ia3"])
+def test_adapters_in_bfloat16_are_near_float32(kind: str) -> None:
+    """The first logits and those after recorded or eager decode steps, in standard deviations."""
+    adapter = adapter_of("llama", kind)
+    model = _on_cuda("llama")
+    torch.nn.Module.to(model, torch.bfloat16)
+    engine = _engine(model, _accelerator())
+    noting, prompt = noting_of(engine), list(range(40, 200))
+    engine.add_request(0, prompt, greedy(6), adapter.injection)
+    engine.add_request(1, prompt, greedy(6))
+    ids = prompt + run_to_end(engine)[0]
+    made = torch.stack(noting.logits_of[0]).float().cpu()
+    with torch.inference_mode():
+        logits = adapter.model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).logits[0]
+    expected = logits[len(prompt) - 1 :][: len(made)]
+    assert float((made - expected).std() / expected.std()) < tolerance_of(torch.bfloat16, is_int8=False)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 
+from adapters.injections import KVRows
 from server.engine.batch import BlockCopy
 from server.engine.kv_cache import KVCache, LayerShape
 from server.engine.placing import placed, placed_together, refill
+from server.engine.step_inputs import KVPlacement
 
 CPU = torch.device("cpu")
 SHAPES = {0: LayerShape(2, 3, 5), 4: LayerShape(1, 3, 3)}
@@ -23,6 +25,20 @@ def test_many_copies_at_once_move_the_first_rows_and_nothing_else() -> None:
         expected = old.clone()
         expected[20:23], expected[8:9], expected[24:28] = old[0:3], old[0:1], old[28:32]
         assert torch.equal(tensor, expected)
+
+
+def test_given_rows_go_to_their_slots_in_every_layer_and_nowhere_else() -> None:
+    shape = LayerShape(2, 3, 3)
+    cache = KVCache({4: shape, 1: shape}, num_blocks=4, block_size=4, dtype=torch.bfloat16, device=CPU)
+    given = KVRows("a", torch.arange(1, 85.0).view(2, 7, 2, 3), -torch.arange(1, 85.0).view(2, 7, 2, 3))
+    cache.write(KVPlacement(given, 2, 6, (3, 1)))
+    slots = [14, 15, 4, 5]
+    for row, layer in enumerate((1, 4)):
+        assert torch.equal(cache.keys[layer][slots].float(), given.keys[row, 2:6])
+        assert torch.equal(cache.values[layer][slots].float(), given.values[row, 2:6])
+        others = [slot for slot in range(16) if slot not in slots]
+        assert not cache.keys[layer][others].any()
+        assert not cache.values[layer][others].any()
 
 
 def test_arrays_sent_in_one_piece_arrive_in_their_shapes() -> None:
