@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -70,6 +71,20 @@ def require_delta_fit(delta: WeightDelta, shapes: Mapping[str, LinearShape]) -> 
                 f"the adapter's change of {path} has shape {sizes}; the module maps {shape.num_inputs} values to "
                 f"{shape.num_outputs}"
             )
+
+
+class FittingDeltas:
+    """Looks at each weight delta once, so that requests do not pay for it; it holds none of them."""
+
+    def __init__(self, shapes: Mapping[str, LinearShape]) -> None:
+        self._shapes = shapes
+        self._known: WeakValueDictionary[int, WeightDelta] = WeakValueDictionary()  # by identity
+
+    def require_fit(self, delta: WeightDelta) -> None:
+        """See `require_delta_fit`; any thread may ask."""
+        if self._known.get(id(delta)) is not delta:
+            require_delta_fit(delta, self._shapes)
+            self._known[id(delta)] = delta
 
 
 def _is_fit(change: ModuleDelta, shape: LinearShape) -> bool:

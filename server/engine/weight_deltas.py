@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from adapters.injections import InputScale, LowRank, ModuleDelta, OutputScale, WeightDelta
 from server.engine.errors import SequenceFailed
-from server.engine.fitting import linear_modules, linear_shapes, require_delta_fit
+from server.engine.fitting import FittingDeltas, linear_modules, linear_shapes
 from server.engine.placed_deltas import PlacedDeltas
 from server.engine.placing import placed
 from server.engine.step_inputs import DeltaRows
@@ -40,13 +40,13 @@ class WeightDeltas:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._modules = linear_modules(model)
-        self._shapes = linear_shapes(model)
+        self._fitting = FittingDeltas(linear_shapes(model))
         self._device = model.device
         self._placed = PlacedDeltas(model.device, model.dtype)
 
     def require_fit(self, delta: WeightDelta) -> None:
         """Raise InjectionUnfit unless the delta changes modules of this model that every token goes through."""
-        require_delta_fit(delta, self._shapes)
+        self._fitting.require_fit(delta)
 
     @contextmanager
     def over(self, deltas: Items[DeltaRows], *, num_rows: int) -> Iterator[None]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from adapters.injections import Injection, InputScale, LowRank, OutputScale, WeightDelta
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import InjectionUnfit, SequenceFailed
+from server.engine.fitting import FittingDeltas, LinearShape
 from server.engine.placed_deltas import PlacedDeltas
 from server.engine.self_check import tolerance_of
 from server.engine.step_inputs import DeltaRows
@@ -76,6 +77,19 @@ def test_every_kind_of_change_keeps_its_shape_and_values() -> None:
     assert isinstance(placed["in"], InputScale)
     assert isinstance(placed["out"], OutputScale)
     assert placed["in"].factors.tolist() == placed["out"].factors.tolist() == factors.tolist()
+
+
+def test_a_delta_is_looked_at_once_and_not_held() -> None:
+    fitting, delta = FittingDeltas({PATH: LinearShape(HIDDEN_SIZE, 128)}), _delta()
+    fitting.require_fit(delta)
+    fitting.require_fit(delta)
+    for _ in range(2):
+        with pytest.raises(InjectionUnfit):
+            fitting.require_fit(_delta(path="model.norm"))
+    assert len(fitting._known) == 1
+    del delta
+    gc.collect()
+    assert not fitting._known
 
 
 class _Stray(nn.Module):
