@@ -183,6 +183,11 @@ def error_body(error: Exception, *, prompt_field: str = _PROMPT) -> ErrorRespons
     return ErrorResponse(error=ErrorBody(message=message, type=wording.type, param=param, code=wording.code))
 
 
+def error_of(request: Request, error: Exception) -> ErrorBody:
+    """What an answer to this request says of an exception."""
+    return error_body(error, prompt_field=getattr(request.state, PROMPT_FIELD_STATE, _PROMPT)).error
+
+
 def log_failure(error: Exception) -> None:
     """Log what is our own fault, with its traceback; what a client did wrong is not logged."""
     wording = wording_of(error)
@@ -208,7 +213,7 @@ async def _on_known(request: Request, error: Exception) -> Response:
         headers["retry-after"] = str(max(math.ceil(error.retry_after), 1))
     if wording.status == 401:
         headers["www-authenticate"] = "Bearer"
-    body = error_body(error, prompt_field=getattr(request.state, PROMPT_FIELD_STATE, _PROMPT))
+    body = ErrorResponse(error=error_of(request, error))
     return JSONResponse(body.model_dump(), wording.status, headers)
 
 

@@ -10,7 +10,7 @@ from server.api.chunks import ChunkHead, ChunkWriter
 from server.api.conversation import to_completion_request
 from server.api.deps import NEW_CHAT, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
-from server.api.streaming import stream_response
+from server.api.streaming import ChunkForm, stream_response
 from server.api.wire import choice_logprobs, finish_name, usage_info
 from server.protocol.chat import AssistantMessage, ChatCompletion, ChatCompletionRequest, Choice
 from server.protocol.tools import FunctionCall, ToolCall
@@ -34,7 +34,8 @@ async def create_chat_completion(
         include_logprobs=bool(body.logprobs),
     )
     if body.stream:
-        return await stream_response(parts.completions.stream(asked), partial(ChunkWriter, head), request, parts)
+        form = ChunkForm(partial(ChunkWriter, head))
+        return await stream_response(parts.completions.stream(asked), form, request, parts)
     return _whole(head, await unless_disconnected(request, parts.completions.complete(asked)))
 
 

@@ -13,7 +13,7 @@ from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
 from server.api.plain_prompts import to_plain_prompt
 from server.api.prompt_field import prompt_is
-from server.api.streaming import stream_response
+from server.api.streaming import ChunkForm, stream_response
 from server.protocol.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
 from server.text.request import CompletionRequest as Asked
 
@@ -35,8 +35,8 @@ async def create_completion(
         echoes=await _echoes(body, parts),
     )
     if body.stream:
-        deltas = parts.completions.stream_many(asked)
-        return await stream_response(deltas, partial(CompletionChunks, head), request, parts)
+        form = ChunkForm(partial(CompletionChunks, head))
+        return await stream_response(parts.completions.stream_many(asked), form, request, parts)
     return whole_completion(head, await unless_disconnected(request, parts.completions.complete_many(asked)))
 
 

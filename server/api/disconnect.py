@@ -15,16 +15,27 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result
     The request's body must have been read: what comes after it can only be the disconnect.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
+        await wait_while_connected(request, task, seconds=None)
         return task.result()
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def wait_while_connected(request: Request, task: asyncio.Future[Any], *, seconds: float | None) -> None:
+    """Wait until the task is done or so many seconds are over; raise ClientDisconnect when the client hangs up first.
+
+    The task is left running. The request's body must have been read.
+    """
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done() and not task.done():
+            raise ClientDisconnect
+    finally:
         gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await asyncio.gather(gone, return_exceptions=True)
 
 
 async def _disconnected(request: Request) -> None:

@@ -4,7 +4,7 @@ import orjson
 
 from server.api.response_parts import Event
 from server.api.response_writing import ResponseWriter
-from server.errors import error_body
+from server.protocol.errors import ErrorBody
 from server.text.deltas import TextDelta, Usage
 
 
@@ -26,9 +26,21 @@ class ResponseFrames:
         """After the last delta: nothing, its own events have said so."""
         return []
 
-    def failure(self, error: Exception) -> list[bytes]:
-        """Instead of all that would have come."""
-        return _frames(self._writer.fail(error_body(error).error))
+
+class ResponseForm:
+    """Streams of a response's events, which tell nothing of what the answer comes from."""
+
+    def __init__(self, writer: ResponseWriter) -> None:
+        self._writer = writer
+
+    def frames(self, fingerprint: str) -> ResponseFrames:  # noqa: ARG002
+        """Those of this response."""
+        return ResponseFrames(self._writer)
+
+    def failure(self, error: ErrorBody) -> list[bytes]:
+        """Instead of all that would have come; a response that has not begun begins with it."""
+        events = self._writer.begin() if not self._writer.has_begun else []
+        return _frames([*events, *self._writer.fail(error)])
 
 
 def _frames(events: list[Event]) -> list[bytes]:

@@ -37,6 +37,11 @@ class ResponseWriter:
         self._num_events = 0
         self.response = self._state("in_progress")
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there have been events."""
+        return self._num_events > 0
+
     def begin(self) -> list[Event]:
         """The events before any output."""
         response = self.response.model_dump(by_alias=True)

@@ -9,9 +9,9 @@ from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
 from server.api.prompt_field import prompt_is
 from server.api.response_requests import to_chat_request
-from server.api.response_stream import ResponseFrames
+from server.api.response_stream import ResponseForm
 from server.api.response_writing import ResponseWriter
-from server.api.streaming import stream_frames
+from server.api.streaming import stream_response
 from server.protocol.response_objects import ResponseObject
 from server.protocol.responses import ResponsesRequest
 from server.text.request import CompletionRequest
@@ -27,7 +27,7 @@ async def create_response(
     asked = to_completion_request(to_chat_request(body), tenant_salt)
     writer = ResponseWriter(body)
     if body.stream:
-        return await stream_frames(parts.completions.stream(asked), lambda _: ResponseFrames(writer), request, parts)
+        return await stream_response(parts.completions.stream(asked), ResponseForm(writer), request, parts)
     return await unless_disconnected(request, _whole(parts, asked, writer))
 
 

@@ -12,10 +12,11 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from server.api.response_requests import to_chat_request
-from server.api.response_stream import ResponseFrames
+from server.api.response_stream import ResponseForm
 from server.api.response_writing import ResponseWriter
 from server.engine.errors import EngineDead
 from server.engine.outputs import FinishReason
+from server.errors import error_body
 from server.protocol.response_objects import OutputFunctionCall, OutputMessage, OutputReasoning
 from server.protocol.responses import ResponsesRequest
 from server.text.deltas import CallDelta, TextDelta, Usage
@@ -258,8 +259,9 @@ def test_reasoning_text_and_calls_are_items_of_their_own() -> None:
 
 def test_a_failure_inside_a_stream_is_its_last_event() -> None:
     writer = _writer()
-    frames = ResponseFrames(writer)
-    written = [*frames.begin(), *frames.of(_deltas()[2]), *frames.failure(EngineDead("gone"))]
+    form = ResponseForm(writer)
+    frames = form.frames("fp")
+    written = [*frames.begin(), *frames.of(_deltas()[2]), *form.failure(error_body(EngineDead("gone")).error)]
     name, data = written[-1].decode().strip().split("\n")
     assert name == "event: response.failed"
     event = json.loads(data.removeprefix("data: "))

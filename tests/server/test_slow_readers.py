@@ -1,28 +1,40 @@
 """Streams in which nothing happens, or that nobody reads: a sign of life for the one, an end for the other."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from fastapi import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from server.api import streaming
 from server.api.chunks import ChunkHead, ChunkWriter
-from server.api.streaming import ChunkFrames, DeltaStreamResponse
+from server.api.response_stream import ResponseForm
+from server.api.response_writing import ResponseWriter
+from server.api.streaming import ChunkForm, StreamForm, stream_response
+from server.engine.errors import EngineDead
 from server.engine.outputs import FinishReason
+from server.protocol.responses import ResponsesRequest
 from server.text.deltas import TextDelta, Usage
+from tests.server.building import Running, chat_body, events_of, live_server, tiny_settings, wait_until_async
 
-SCOPE = {"type": "http", "method": "POST"}
+SCOPE: dict[str, Any] = {"type": "http", "method": "POST"}
 HEAD = ChunkHead(id="x", created=1, model="m", include_usage=False, include_logprobs=False)
 LAST = TextDelta(0, "", "fp", finish_reason=FinishReason.STOP, usage=Usage(1, 2, 0))
 
 
 class Answer:
-    """Deltas after the first one, and whether their generator was closed."""
+    """Deltas, as many as asked for and the last, and whether their generator was closed. It may fail instead."""
 
-    def __init__(self, num_deltas: int, *, pause: float) -> None:
+    def __init__(self, num_deltas: int, *, pause: float, fails: bool = False) -> None:
         self._num_deltas = num_deltas
         self._pause = pause
+        self._fails = fails
         self.closed = False
 
     async def deltas(self) -> AsyncGenerator[TextDelta]:
@@ -31,14 +43,39 @@ class Answer:
                 await asyncio.sleep(self._pause)
                 yield TextDelta(0, "more", "fp")
             await asyncio.sleep(self._pause)
+            if self._fails:
+                raise EngineDead("gone")
             yield LAST
         finally:
             self.closed = True
 
 
-def response_of(answer: Answer) -> DeltaStreamResponse:
-    frames = ChunkFrames(ChunkWriter(HEAD, "fp"))
-    return DeltaStreamResponse(frames, TextDelta(0, "first", "fp"), answer.deltas(), shutdown_grace_seconds=1)
+def chat_form() -> StreamForm:
+    return ChunkForm(partial(ChunkWriter, HEAD))
+
+
+def response_form() -> StreamForm:
+    return ResponseForm(ResponseWriter(ResponsesRequest.model_validate({"model": "m", "input": "hello"})))
+
+
+async def sent_of(
+    running: Running, answer: Answer, form: StreamForm, send: Callable[[Message], Any] | None = None
+) -> list[Message]:
+    """The messages of an answer's stream to a client that stays."""
+    sent: list[Message] = []
+
+    async def collect(message: Message) -> None:
+        sent.append(message)
+        if send is not None:
+            await send(message)
+
+    response = await stream_response(answer.deltas(), form, Request(SCOPE, _stays), running.app.state.parts)
+    await response(SCOPE, _stays, collect)
+    return sent
+
+
+def body_of(sent: list[Message]) -> str:
+    return b"".join(message.get("body", b"") for message in sent).decode()
 
 
 async def _stays() -> Message:
@@ -46,25 +83,86 @@ async def _stays() -> Message:
     raise AssertionError("nobody hangs up")
 
 
-async def test_a_stream_that_waits_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_that_waits_gives_signs_of_life(live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "PING_SECONDS", 0.05)
-    answer = Answer(1, pause=0.3)
-    sent: list[bytes] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message.get("body", b""))
-
-    await response_of(answer)(SCOPE, _stays, send)
-    body = b"".join(sent)
-    assert body.endswith(b"data: [DONE]\n\n")
-    before, _, _ = body.partition(b'"content":"more"')
-    assert b"\n: ping" in before
-    events = [event for event in body.split(b"\n\n") if event.startswith(b"data: ")]
-    assert len(events) == 5  # role, first, more, finish, [DONE]: pings are none
+    answer = Answer(2, pause=0.3)
+    body = body_of(await sent_of(live, answer, chat_form()))
+    assert body.endswith("data: [DONE]\n\n")
+    between = body.split('"content":"more"')[1]
+    assert "\n: ping" in between
+    events = [event for event in body.split("\n\n") if event.startswith("data: ")]
+    assert len(events) == 5  # role, more, more, finish, [DONE]: pings are none
     assert answer.closed
 
 
-async def test_a_client_that_does_not_read_is_cut_off_and_its_work_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_head_and_signs_of_life_come_before_a_late_first_token(
+    live: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(streaming, "PING_SECONDS", 0.05)
+    for form in (chat_form(), response_form()):
+        sent = await sent_of(live, Answer(1, pause=0.3), form)
+        assert sent[0]["status"] == 200
+        before, _, _ = body_of(sent).partition("more")
+        assert before.startswith(": ping\n\n")
+        assert before.count(": ping") >= 3
+
+
+async def test_an_early_error_keeps_its_status_and_a_late_one_is_told_inside(
+    live: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for form in (chat_form(), response_form()):
+        early = Answer(0, pause=0, fails=True)
+        with pytest.raises(EngineDead):
+            await sent_of(live, early, form)
+        assert early.closed
+    monkeypatch.setattr(streaming, "HEAD_SECONDS", 0.05)
+    chat = body_of(await sent_of(live, Answer(0, pause=0.1, fails=True), chat_form()))
+    assert [event["error"]["code"] for event in events_of(chat)] == ["engine_dead"]
+    response = body_of(await sent_of(live, Answer(0, pause=0.1, fails=True), response_form()))
+    assert [event["type"] for event in events_of(response)] == [
+        "response.created",
+        "response.in_progress",
+        "response.failed",
+    ]
+
+
+async def test_a_client_that_hangs_up_before_the_head_ends_the_work(live: Running) -> None:
+    answer = Answer(1, pause=30)
+
+    async def leaves() -> Message:
+        await asyncio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientDisconnect):
+        await stream_response(answer.deltas(), chat_form(), Request(SCOPE, leaves), live.app.state.parts)
+    assert answer.closed
+
+
+async def test_a_stream_in_the_queue_has_its_head_and_hears_of_a_stop_inside(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "HEAD_SECONDS", 0.05)
+    body = chat_body("tiny-llama", stream=True, ignore_eos=True, max_tokens=900)
+    with live_server(tiny_settings(tiny_base, tmp_path / "store", max_num_seqs=1)) as (running, _):
+        async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
+            first = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            await wait_until_async(lambda: running.engine.stats().num_running == 1)
+            async with client.stream("POST", "/v1/chat/completions", json=body) as second:
+                assert second.status_code == 200
+                lines = second.aiter_lines()
+                assert await anext(lines) == ": ping"
+                assert running.engine.stats().num_waiting == 1
+                await running.engine.stop(grace_seconds=0)
+                rest = "\n".join([line async for line in lines])
+            (event,) = events_of(rest)
+            assert event["error"]["code"] == "server_stopping"
+            assert events_of((await first).text)[-1]["error"]["code"] == "server_stopping"
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_its_work_ended(
+    live: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(streaming, "SEND_TIMEOUT_SECONDS", 0.1)
     answer = Answer(1_000_000, pause=0)
     num_sent = 0
@@ -77,6 +175,6 @@ async def test_a_client_that_does_not_read_is_cut_off_and_its_work_ended(monkeyp
 
     async with asyncio.timeout(5):
         with pytest.raises(BaseException) as ended:  # noqa: PT011
-            await response_of(answer)(SCOPE, _stays, send)
+            await sent_of(live, answer, chat_form(), send)
     assert "SendTimeoutError" in repr(ended.value)
     assert answer.closed
