@@ -37,6 +37,7 @@ from server.engine.errors import (
     LogitBiasInvalid,
     PromptInvalid,
     PromptTooLong,
+    ReaderStalled,
     SequenceFailed,
 )
 from server.protocol.base import FIELD_ERROR
@@ -149,6 +150,7 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (EngineOverloaded, Wording(503, _SERVER, "engine_overloaded", "The queue is full; try again.", retry=True)),
     (EngineStopping, Wording(503, _SERVER, "server_stopping", "The server is stopping; try again.", retry=True)),
     (SequenceFailed, Wording(500, _SERVER, "sequence_failed", "This request could not be computed.")),
+    (ReaderStalled, Wording(408, _INVALID, "reader_stalled", "The answer was not read for too long, and has ended.")),
     (EngineDead, Wording(500, _SERVER, "engine_dead", "The engine has failed; the server must be restarted.")),
 )
 _STORE_FULL = Wording(507, _SERVER, "store_full", "The disk of the adapter store is full.")

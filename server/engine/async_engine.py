@@ -157,7 +157,7 @@ class AsyncEngine:
         `constraint`, which is this request's own, says at each step which tokens may come next.
 
         Raises PromptInvalid, PromptTooLong, InjectionUnfit, EngineOverloaded, EngineStopping before the first delta;
-        SequenceFailed, EngineDead, EngineStopping at any time.
+        SequenceFailed, ReaderStalled, EngineDead, EngineStopping at any time.
         """
         self._refuse_when_draining()
         ask = _Ask(prompt_ids, params, injection, tenant_salt, constraint=constraint)
@@ -211,7 +211,7 @@ class AsyncEngine:
         """A request on its way; leaving the block before it has ended aborts it."""
         self._engine.check_request(ask.prompt_ids, ask.params, ask.injection, is_pooled=ask.is_pooled)
         request_id = next(self._request_ids)
-        stream = Stream(asyncio.get_running_loop())
+        stream = Stream(asyncio.get_running_loop(), partial(self._commands.put, _Abort(request_id)))
         self._register(request_id, stream)
         try:
             self._commands.put(_Add(request_id, ask))

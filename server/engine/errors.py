@@ -10,6 +10,7 @@ EngineError
 ├── EngineStopping     the engine is draining and takes no new request
 ├── SequenceFailed     this one sequence could not be computed; its neighbours are unharmed
 │   └── NoTokenAllowed      its constraint failed, or left no token that may come next
+├── ReaderStalled      nobody has read this sequence's tokens for too long, and it was aborted
 ├── EngineDead         the engine's thread ended by a fault
 ├── ModelUnsupported   the start-up self-check found that this model cannot be served exactly
 └── NativeUnavailable  this model or machine has no native decoder; transformers' own model computes, if it may
@@ -61,6 +62,10 @@ class SequenceFailed(EngineError):
 
 class NoTokenAllowed(SequenceFailed):
     """Its constraint failed, or it and the other settings left no token that may come next."""
+
+
+class ReaderStalled(EngineError):
+    """More tokens wait to be read than may, and their sequence was aborted."""
 
 
 class EngineDead(EngineError):

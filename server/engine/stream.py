@@ -1,24 +1,31 @@
 """One request's tokens on their way from the engine's thread to their reader. Knows no engine."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.engine.engine import SequenceOutput
-from server.engine.errors import EngineError
+from server.engine.errors import EngineError, ReaderStalled
 from server.engine.outputs import FinishReason, TokenDelta, TokenLogprobs
+
+MAX_UNREAD_TOKENS = 2048
+MAX_UNREAD_LOGPROBS = 512
+"""Tokens with their probabilities: some kilobytes each."""
 
 
 @dataclass(slots=True, eq=False)
 class Stream:
     """Touched on the reader's event loop only.
 
-    Tokens that nobody has read yet pile up here, at most the request's max_tokens of them.
+    Tokens that nobody has read yet pile up here in one list, up to a bound; beyond it the request is aborted, and its
+    reader, should it come back, gets what is here and then ReaderStalled.
     """
 
     loop: asyncio.AbstractEventLoop
+    abort: Callable[[], object]
     pending: list[int] = field(default_factory=list)
     pending_logprobs: list[TokenLogprobs] = field(default_factory=list)
     num_cached_tokens: int = 0
@@ -29,6 +36,8 @@ class Stream:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def push(self, output: SequenceOutput) -> None:
+        if self.is_finished:  # made before the abort was heard
+            return
         if output.token_id is not None:
             self.pending.append(output.token_id)
         if output.logprobs is not None:
@@ -39,6 +48,12 @@ class Stream:
         self.error = output.error
         self.is_finished = output.is_finished
         self.changed.set()
+        if self._is_full() and not self.is_finished:
+            self.fail(ReaderStalled(f"{len(self.pending)} tokens of this request wait to be read"))
+            self.abort()
+
+    def _is_full(self) -> bool:
+        return len(self.pending) >= MAX_UNREAD_TOKENS or len(self.pending_logprobs) >= MAX_UNREAD_LOGPROBS
 
     def fail(self, error: EngineError) -> None:
         self.error = error

@@ -49,7 +49,7 @@ class Completions:
 
         Raises, before the first delta, AdapterNotFound, AdapterIncompatible, StoreFailure, ChatFormatError,
         FieldRefused, StructureError, PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping; at any time
-        SequenceFailed, EngineDead.
+        SequenceFailed, ReaderStalled, EngineDead.
         """
         with self._engine.place(request.n):
             prompt = await asyncio.to_thread(self._prompts.make, request)

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from server.engine import stream
 from server.engine.async_engine import AsyncEngine
-from server.engine.errors import EngineDead, EngineOverloaded, EngineStopping, PromptTooLong, SequenceFailed
+from server.engine.errors import (
+    EngineDead,
+    EngineOverloaded,
+    EngineStopping,
+    PromptTooLong,
+    ReaderStalled,
+    SequenceFailed,
+)
 from server.engine.outputs import FinishReason
 from server.engine.sampling_params import SamplingParams
 from tests.engine.build import engine_of, greedy, run_to_end, soft_prompt_in
@@ -72,6 +80,27 @@ async def test_a_cancelled_task_frees_its_sequence(engine: AsyncEngine) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    await _idle(engine)
+    assert engine.stats().num_aborted == 1
+
+
+@pytest.mark.parametrize("num_logprobs", [None, 2])
+async def test_a_request_that_nobody_reads_is_aborted_and_its_reader_gets_what_was_kept(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, num_logprobs: int | None
+) -> None:
+    monkeypatch.setattr(stream, "MAX_UNREAD_TOKENS" if num_logprobs is None else "MAX_UNREAD_LOGPROBS", 20)
+    beside = asyncio.create_task(_collect(engine, [4, 5], greedy(200)))
+    endless = SamplingParams(max_tokens=700, temperature=0, num_logprobs=num_logprobs)
+    async with aclosing(engine.generate([1, 2, 3], endless)) as deltas:
+        num_read = len((await anext(deltas)).token_ids)
+        async with asyncio.timeout(10):
+            while not engine.stats().num_aborted:
+                await asyncio.sleep(0.002)
+        num_read += len((await anext(deltas)).token_ids)
+        with pytest.raises(ReaderStalled):
+            await anext(deltas)
+    assert 20 < num_read < 200
+    assert len((await beside)[0]) == 200
     await _idle(engine)
     assert engine.stats().num_aborted == 1
 

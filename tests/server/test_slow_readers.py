@@ -1,7 +1,10 @@
 """Streams in which nothing happens, or that nobody reads: a sign of life for the one, an end for the other."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import json
+import socket
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,13 @@ from server.api.chunks import ChunkHead, ChunkWriter
 from server.api.response_stream import ResponseForm
 from server.api.response_writing import ResponseWriter
 from server.api.streaming import ChunkForm, StreamForm, stream_response
+from server.engine import stream
 from server.engine.errors import EngineDead
 from server.engine.outputs import FinishReason
 from server.protocol.responses import ResponsesRequest
+from server.serve import open_listener
 from server.text.deltas import TextDelta, Usage
+from tests.server import building
 from tests.server.building import Running, chat_body, events_of, live_server, tiny_settings, wait_until_async
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "POST"}
@@ -178,3 +184,44 @@ async def test_a_client_that_does_not_read_is_cut_off_and_its_work_ended(
             await sent_of(live, answer, chat_form(), send)
     assert "SendTimeoutError" in repr(ended.value)
     assert answer.closed
+
+
+def small_listener(host: str, port: int) -> socket.socket:
+    """A listener whose connections hold little: they take the size of its buffers over."""
+    listener = open_listener(host, port)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return listener
+
+
+async def test_an_answer_that_nobody_reads_is_aborted_before_its_send_times_out(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_UNREAD_TOKENS", 50)
+    monkeypatch.setattr(building, "open_listener", small_listener)
+    body = chat_body("tiny-llama", stream=True, ignore_eos=True, max_tokens=990)
+    with live_server(tiny_settings(tiny_base, tmp_path / "store")) as (running, _):
+        free = running.engine.stats().num_free_blocks
+        async with httpx.AsyncClient(base_url=running.url, timeout=30) as client:
+            with stalled_client(running.url, body) as connection:
+                beside = await client.post("/v1/chat/completions", json=body | {"max_tokens": 100})
+                assert events_of(beside.text)[-1] == "[DONE]"
+                await wait_until_async(lambda: running.engine.stats().num_aborted == 1, seconds=10)
+                stats = running.engine.stats()
+                assert (stats.num_running, stats.num_free_blocks) == (0, free)
+                rest = await asyncio.to_thread(lambda: connection.makefile("rb").read().decode())
+            assert '"code":"reader_stalled"' in rest
+            assert "[DONE]" not in rest
+
+
+@contextmanager
+def stalled_client(url: str, body: dict[str, Any]) -> Iterator[socket.socket]:
+    """A connection that has sent a request, and reads nothing by itself."""
+    host, port = url.removeprefix("http://").split(":")
+    content = json.dumps(body).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(30)
+        connection.connect((host, int(port)))
+        connection.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        yield connection
