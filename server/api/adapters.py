@@ -12,13 +12,14 @@ from adapters.weights import Adapter, check_compatible, read_adapter
 from server.api.adapter_records import adapter_record, adapter_records
 from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
+from server.api.guarded_route import GuardedRoute
 from server.api.models import remove_adapter
 from server.api.pins import pins_settled
 from server.api.uploads import UPLOAD_BODY, read_upload
 from server.errors import BaseModelKept
 from server.protocol.adapters import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.get("/v1/adapters", dependencies=CHAT, response_model=AdapterList)

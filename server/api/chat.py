@@ -10,6 +10,7 @@ from server.api.chunks import ChunkHead, ChunkWriter
 from server.api.conversation import to_completion_request
 from server.api.deps import NEW_CHAT, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
+from server.api.guarded_route import GuardedRoute
 from server.api.streaming import ChunkForm, stream_response
 from server.api.wire import choice_logprobs, finish_name, usage_info
 from server.protocol.chat import AssistantMessage, ChatCompletion, ChatCompletionRequest, Choice
@@ -17,7 +18,7 @@ from server.protocol.tools import FunctionCall, ToolCall
 from server.text.deltas import Choice as MadeChoice
 from server.text.deltas import Completion
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.post("/v1/chat/completions", dependencies=NEW_CHAT, response_model=ChatCompletion)

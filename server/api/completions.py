@@ -11,13 +11,14 @@ from server.api.completion_writing import CompletionChunks, CompletionHead, whol
 from server.api.conversation import to_sampling
 from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
+from server.api.guarded_route import GuardedRoute
 from server.api.plain_prompts import to_plain_prompt
 from server.api.prompt_field import prompt_is
 from server.api.streaming import ChunkForm, stream_response
 from server.protocol.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
 from server.text.request import CompletionRequest as Asked
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.post("/v1/completions", dependencies=[*NEW_CHAT, prompt_is("prompt")], response_model=Completion)

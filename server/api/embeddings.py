@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from server.api.deps import NEW_CHAT, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
+from server.api.guarded_route import GuardedRoute
 from server.api.plain_prompts import to_plain_prompt
 from server.api.prompt_field import prompt_is
 from server.protocol.embeddings import EmbeddingList, EmbeddingsRequest, EmbeddingsUsage
 from server.text.embeddings import Embedded
 from server.text.embeddings import EmbeddingsRequest as Asked
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.post("/v1/embeddings", dependencies=[*NEW_CHAT, prompt_is("input")], response_model=EmbeddingList)

@@ -8,11 +8,12 @@ from adapters.errors import AdapterNotFound
 from adapters.records import NameRecord
 from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
+from server.api.guarded_route import GuardedRoute
 from server.api.pins import pins_settled
 from server.errors import BaseModelKept
 from server.protocol.models import DeletedModel, ModelCard, ModelList
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.get("/v1/models", dependencies=CHAT, response_model=ModelList)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from server.api.conversation import to_completion_request
 from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
+from server.api.guarded_route import GuardedRoute
 from server.api.prompt_field import prompt_is
 from server.api.response_requests import to_chat_request
 from server.api.response_stream import ResponseForm
@@ -16,7 +17,7 @@ from server.protocol.response_objects import ResponseObject
 from server.protocol.responses import ResponsesRequest
 from server.text.request import CompletionRequest
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.post("/v1/responses", dependencies=[*NEW_CHAT, prompt_is("input")], response_model=ResponseObject)

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from server.api.conversation import to_chat_prompt
 from server.api.deps import NEW_CHAT, Parts, PartsDep
+from server.api.guarded_route import GuardedRoute
 from server.api.prompt_field import name_prompt
 from server.protocol.chat import ChatCompletionRequest
 from server.protocol.tokens import (
@@ -20,7 +21,7 @@ from server.protocol.tokens import (
     TokenizeText,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.post("/tokenize", dependencies=NEW_CHAT, response_model=TokenizeResponse)

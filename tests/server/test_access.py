@@ -5,7 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
 
+from server.api.body_limit import DEFAULT_LIMIT_BYTES
+from server.api.guarded_route import KEY_CHECKS, GuardedRoute
 from server.config import Settings, SettingsError, load_settings
 from tests.server.building import (
     Running,
@@ -234,3 +237,41 @@ def test_origins_are_a_list_of_origins(origins: str) -> None:
 def test_origins_are_split(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOTPROMPT_CORS_ORIGINS", "https://Chat.example, http://localhost:3000,http://[::1]:80")
     assert load_settings().cors_origins == ("https://chat.example", "http://localhost:3000", "http://[::1]:80")
+
+
+UNREADABLE: dict[str, dict[str, Any]] = {
+    "broken JSON": {"content": b"{", "headers": {"content-type": "application/json"}},
+    "far too deep": {"content": b"[" * 100_000, "headers": {"content-type": "application/json"}},
+    "no JSON at all": {"content": b"x", "headers": {"content-type": "text/plain"}},
+    "too long": {"content": b" " * (DEFAULT_LIMIT_BYTES + 1), "headers": {"content-type": "application/json"}},
+    "wrong fields": {"json": {"model": 1}},
+    "a broken form": {"content": b"--", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+}
+
+
+@pytest.mark.parametrize("kind", list(UNREADABLE))
+async def test_a_key_is_asked_for_before_the_body_is_read(tiny_base: Path, tmp_path: Path, kind: str) -> None:
+    async with app_client(settings_with(tiny_base, tmp_path)) as (running, client):
+        body = UNREADABLE[kind]
+        for route in routes_of(running.app):
+            if route.method not in ("POST", "PATCH"):
+                continue
+            for key in ("", "key-of-nobody"):
+                headers = body.get("headers", {}) | (bearer(key) if key else {})
+                answer = await client.request(route.method, route.path, **(body | {"headers": headers}))
+                assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key"), route.name
+                assert answer.headers["www-authenticate"] == "Bearer"
+            headers = body.get("headers", {}) | bearer("key-of-free")
+            known = await client.request(route.method, route.path, **(body | {"headers": headers}))
+            assert known.status_code in (400, 403, 413, 415), route.name
+
+
+async def test_every_route_that_checks_keys_checks_them_first(tiny_base: Path, tmp_path: Path) -> None:
+    async with app_client(settings_with(tiny_base, tmp_path)) as (running, _):
+        found = 0
+        for context in iter_route_contexts(running.app.routes):
+            route = context.original_route
+            if isinstance(route, APIRoute) and {depends.dependency for depends in route.dependencies} & {*KEY_CHECKS}:
+                assert isinstance(route, GuardedRoute), route.path
+                found += 1
+        assert found >= 15
