@@ -19,6 +19,7 @@ from server.api.json_guard import JsonGuardMiddleware
 from server.api.limit_headers import LimitHeadersMiddleware
 from server.api.limits import RateLimits
 from server.api.request_id import RequestIdMiddleware
+from server.api.turns import TurnsMiddleware
 from server.config import Settings
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineError
@@ -77,6 +78,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware)
+    app.add_middleware(TurnsMiddleware)
     return app
 
 
