@@ -20,6 +20,7 @@ MAX_FILE_BYTES = {
     MANIFEST_FILE: 1024 * 1024,
     CARD_FILE: 1024 * 1024,
 }
+_NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +54,33 @@ def read_adapter_directory(path: Path) -> AdapterFiles:
     Raises AdapterInvalid when a required file is missing, AdapterTooLarge before reading a file over its limit. No
     message holds the path: it may be read by someone who should not know it.
     """
-    if not path.is_dir():
-        raise AdapterInvalid("path", "not a directory")
-    config = _read_file(path, CONFIG_FILE)
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_DIRECTORY:
+            raise AdapterInvalid("path", f"cannot be opened: {error.strerror}") from error
+        raise AdapterInvalid("path", "not a directory") from None
+    try:
+        return read_adapter_descriptor(directory)
+    finally:
+        os.close(directory)
+
+
+def read_adapter_descriptor(directory: int) -> AdapterFiles:
+    """Read the files in an open directory. Raises as `read_adapter_directory`."""
+    config = _read_file(directory, CONFIG_FILE)
     if config is None:
         raise AdapterInvalid(CONFIG_FILE, "missing")
-    weights = _read_file(path, WEIGHTS_FILE)
+    weights = _read_file(directory, WEIGHTS_FILE)
     if weights is None:
         raise AdapterInvalid(WEIGHTS_FILE, "missing (adapter_model.bin is a pickle and is never read)")
-    return AdapterFiles(config, weights, _read_file(path, MANIFEST_FILE), _read_file(path, CARD_FILE))
+    return AdapterFiles(config, weights, _read_file(directory, MANIFEST_FILE), _read_file(directory, CARD_FILE))
 
 
-def _read_file(directory: Path, name: str) -> bytes | None:
+def _read_file(directory: int, name: str) -> bytes | None:
     try:
         # O_NONBLOCK: opening a FIFO must not wait for its writer.
-        descriptor = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         with open(descriptor, "rb", closefd=True) as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
