@@ -7,6 +7,7 @@ AdapterError
 │   ├── AdapterTooLarge     a file is larger than its limit
 │   └── AdapterUnsupported  a legal PEFT adapter of a kind that is not served
 ├── AdapterIncompatible     a legal adapter, made for another base model
+├── CanaryInvalid           a name's traffic cannot be split in that way
 ├── AdapterInUse            the name belongs to something else, or something else stands on it
 └── StoreFailure            the store's own files cannot be read or written
     └── AdapterDamaged      a published version no longer has the content of its digest
@@ -45,6 +46,10 @@ class AdapterUnsupported(AdapterInvalid):
 
 class AdapterIncompatible(AdapterError):
     """A legal adapter that belongs to another base model."""
+
+
+class CanaryInvalid(AdapterError):
+    """A name's traffic cannot be split in that way."""
 
 
 class AdapterInUse(AdapterError):

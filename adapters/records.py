@@ -1,11 +1,12 @@
 """What a store knows of a name: its versions and which one is current, or what an alias stands for. Knows no files."""
 
+import hashlib
 import json
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from adapters.errors import AdapterNameInvalid, AdapterNotFound, StoreFailure
+from adapters.errors import AdapterNameInvalid, AdapterNotFound, CanaryInvalid, StoreFailure
 from adapters.naming import DIGEST_PATTERN, AdapterReference, check_name
 
 Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN.pattern}$")]
@@ -37,6 +38,13 @@ class Version(_Entry):
     created: int
 
 
+class Canary(_Entry):
+    """A version that answers `percent` of a name's askers in place of the current one."""
+
+    digest: Digest
+    percent: int = Field(ge=1, le=99)
+
+
 class NameRecord(_Entry):
     """A name, its versions in the order they were published; `current` is the digest that the name stands for."""
 
@@ -44,11 +52,16 @@ class NameRecord(_Entry):
     current: Digest
     versions: tuple[Version, ...] = Field(min_length=1)
     pinned: bool = False
+    canary: Canary | None = Field(default=None, exclude_if=lambda canary: canary is None)
+    """Left out of a record without one, which is then as it was before there were canaries."""
 
     @model_validator(mode="after")
     def _current_is_a_version(self) -> Self:
-        if all(version.digest != self.current for version in self.versions):
+        digests = {version.digest for version in self.versions}
+        if self.current not in digests:
             raise ValueError("current is none of the versions")
+        if self.canary is not None and (self.canary.digest == self.current or self.canary.digest not in digests):
+            raise ValueError("the canary is none of the other versions")
         return self
 
     @property
@@ -64,25 +77,55 @@ class NameRecord(_Entry):
             raise AdapterNotFound(f"adapter {self.name!r} has {problem} {digest_prefix!r}")
         return found[0]
 
+    def digest_for(self, asker: str | None) -> str:
+        """The digest that answers one asker, always the same while the record is; without an asker, the current one.
+
+        Whoever a canary answers, it still answers after its percentage has grown.
+        """
+        if self.canary is None or asker is None:
+            return self.current
+        drawn = hashlib.sha256(f"{self.name}\0{asker}".encode(errors="surrogatepass")).digest()
+        return self.canary.digest if int.from_bytes(drawn[:8]) % 100 < self.canary.percent else self.current
+
     def with_version(self, published: Version) -> "NameRecord":
-        """The record after a version was published: it is the newest and the current one, and in the list once."""
+        """The record after a version was published: it is the newest and the current one, and in the list once.
+
+        That ends a canary.
+        """
         if published.digest == self.current:
-            return self
+            return self.without_canary()
         earlier = tuple(version for version in self.versions if version.digest != published.digest)
-        return self.model_copy(update={"current": published.digest, "versions": (*earlier, published)})
+        versions = (*earlier, published)
+        return self.model_copy(update={"current": published.digest, "versions": versions, "canary": None})
 
     def rolled_back(self, digest_prefix: str | None) -> "NameRecord":
-        """The record standing for the version named, or for the one published before the current one.
+        """The record standing for the version named, or for the one published before the current one; without a canary.
 
         Raises AdapterNotFound when there is no such version.
         """
         if digest_prefix is not None:
-            return self.model_copy(update={"current": self.digest_of(digest_prefix)})
+            return self.model_copy(update={"current": self.digest_of(digest_prefix), "canary": None})
         digests = [version.digest for version in self.versions]
         position = digests.index(self.current)
         if position == 0:
             raise AdapterNotFound(f"adapter {self.name!r} has no version before {self.current[:12]}")
-        return self.model_copy(update={"current": digests[position - 1]})
+        return self.model_copy(update={"current": digests[position - 1], "canary": None})
+
+    def with_canary(self, digest_prefix: str, percent: int) -> "NameRecord":
+        """The record after `percent` of the askers, 1 to 99, were given another version.
+
+        Raises AdapterNotFound when there is no such version, CanaryInvalid for the current one.
+        """
+        if not 1 <= percent <= 99:
+            raise CanaryInvalid(f"percent is {percent}; a canary has 1 to 99 (roll back to a version to give it all)")
+        digest = self.digest_of(digest_prefix)
+        if digest == self.current:
+            raise CanaryInvalid(f"{self.name!r} stands for {digest[:12]} already; a canary is another version")
+        return self.model_copy(update={"canary": Canary(digest=digest, percent=percent)})
+
+    def without_canary(self) -> "NameRecord":
+        """The record whose current version answers everybody."""
+        return self.model_copy(update={"canary": None})
 
 
 class AliasRecord(_Entry):

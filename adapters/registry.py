@@ -35,12 +35,12 @@ class AdapterRegistry:
         self._pinned: dict[str, str] = {}  # the current digest of each pinned name
         self._loading: dict[str, threading.Lock] = {}  # by digest, while somebody loads it
 
-    def get(self, reference: str) -> Adapter:
-        """The adapter that a reference stands for now, from memory or from the store.
+    def get(self, reference: str, *, asker: str | None = None) -> Adapter:
+        """The adapter that a reference stands for now, to an asker if one is named, from memory or from the store.
 
         Raises AdapterNotFound, AdapterNameInvalid, AdapterIncompatible; StoreFailure when it is damaged on the disk.
         """
-        record, digest = self.store.lookup(reference)
+        record, digest = self.store.lookup(reference, asker=asker)
         self._note_pin(record)
         adapter = self._recall(digest)
         if adapter is None:

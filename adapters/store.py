@@ -80,8 +80,8 @@ class AdapterStore:
         record, digest = self.lookup(text)
         return record.name, digest
 
-    def lookup(self, text: str) -> tuple[NameRecord, str]:
-        """The record of the name that a reference stands for now, and the digest it means.
+    def lookup(self, text: str, *, asker: str | None = None) -> tuple[NameRecord, str]:
+        """The record of the name that a reference stands for now, and the digest it means, to an asker if one is named.
 
         Raises AdapterNotFound, AdapterNameInvalid; StoreFailure when the record is damaged.
         """
@@ -94,7 +94,7 @@ class AdapterStore:
         if not isinstance(record, NameRecord):
             raise AdapterNotFound(f"no adapter is named {text!r}")
         if reference.digest_prefix is None:
-            return record, record.current
+            return record, record.digest_for(asker)
         return record, record.digest_of(reference.digest_prefix)
 
     def read(self, name: str, digest: str) -> Adapter:
@@ -166,6 +166,14 @@ class AdapterStore:
         Raises AdapterNotFound when there is no such version.
         """
         return self._change(name, lambda record: record.rolled_back(digest_prefix))
+
+    def canary(self, name: str, digest_prefix: str, percent: int) -> NameRecord:
+        """Let another version answer `percent` of a name's askers. Raises AdapterNotFound, CanaryInvalid."""
+        return self._change(name, lambda record: record.with_canary(digest_prefix, percent))
+
+    def end_canary(self, name: str) -> NameRecord:
+        """Let a name's current version answer everybody. Raises AdapterNotFound."""
+        return self._change(name, NameRecord.without_canary)
 
     def alias(self, name: str, target: str) -> AliasRecord:
         """Let `name` stand for `target` (`name` or `name@digest-prefix`), or move it there.

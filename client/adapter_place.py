@@ -16,6 +16,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class CanarySummary:
+    """A version that answers `percent` of those who ask."""
+
+    digest: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterSummary:
     """What is told of an adapter; `versions` oldest first, `created` in seconds since the epoch, `size` in bytes."""
 
@@ -28,6 +36,7 @@ class AdapterSummary:
     created: int
     pinned: bool
     versions: tuple[str, ...]
+    canary: CanarySummary | None
     aliases: tuple[str, ...]
     base: str | None
     training: dict[str, Any] | None
@@ -49,6 +58,10 @@ class AdapterPlace(Protocol):
     def alias(self, alias: str, target: str) -> AdapterSummary: ...
 
     def rollback(self, name: str, digest: str | None) -> AdapterSummary: ...
+
+    def canary(self, name: str, digest: str, percent: int) -> AdapterSummary: ...
+
+    def end_canary(self, name: str) -> AdapterSummary: ...
 
 
 class StorePlace:
@@ -90,6 +103,12 @@ class StorePlace:
     def rollback(self, name: str, digest: str | None) -> AdapterSummary:
         return self._summary(self._store.rollback(name, digest))
 
+    def canary(self, name: str, digest: str, percent: int) -> AdapterSummary:
+        return self._summary(self._store.canary(name, digest, percent))
+
+    def end_canary(self, name: str) -> AdapterSummary:
+        return self._summary(self._store.end_canary(name))
+
     def _summary(self, record: NameRecord) -> AdapterSummary:
         manifest = self._store.read(record.name, record.current).manifest
         directory = self._store.path_of(record.current)
@@ -103,6 +122,7 @@ class StorePlace:
             created=record.created,
             pinned=record.pinned,
             versions=tuple(version.digest for version in record.versions),
+            canary=CanarySummary(record.canary.digest, record.canary.percent) if record.canary else None,
             aliases=tuple(alias.name for alias in self._store.aliases() if alias.reference.name == record.name),
             base=manifest.base.name if manifest.base else None,
             training=manifest.training.model_dump(mode="json") if manifest.training else None,
@@ -145,6 +165,12 @@ class ServerPlace:
     def rollback(self, name: str, digest: str | None) -> AdapterSummary:
         return self._change(name, {"rollback": digest or True})
 
+    def canary(self, name: str, digest: str, percent: int) -> AdapterSummary:
+        return self._change(name, {"canary": {"digest": digest, "percent": percent}})
+
+    def end_canary(self, name: str) -> AdapterSummary:
+        return self._change(name, {"canary": None})
+
     def _change(self, name: str, change: dict[str, Any]) -> AdapterSummary:
         return self._ask("PATCH", _path_of(name), json=change)
 
@@ -171,6 +197,7 @@ def _from_record(record: dict[str, Any]) -> AdapterSummary:
         created=record["created"],
         pinned=record["pinned"],
         versions=tuple(version["digest"] for version in record["versions"]),
+        canary=CanarySummary(**record["canary"]) if record.get("canary") else None,
         aliases=tuple(record["aliases"]),
         base=record["base"],
         training=record["training"],

@@ -40,14 +40,18 @@ def print_one(console: Console, adapter: AdapterSummary) -> None:
         "published": _day(adapter.created),
         "pinned": "yes" if adapter.pinned else "no",
         "aliases": ", ".join(adapter.aliases) or "none",
-        "versions": ", ".join(_marked(digest, adapter.digest) for digest in adapter.versions),
+        "versions": ", ".join(_marked(digest, adapter) for digest in adapter.versions),
     }
     for label, text in (lines | _training_lines(adapter)).items():
         console.print(f"{label:<12} {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _marked(digest: str, current: str) -> str:
-    return f"{digest[:12]} (current)" if digest == current else digest[:12]
+def _marked(digest: str, adapter: AdapterSummary) -> str:
+    if digest == adapter.digest:
+        return f"{digest[:12]} (current)"
+    if adapter.canary is not None and digest == adapter.canary.digest:
+        return f"{digest[:12]} (canary for {adapter.canary.percent} %)"
+    return digest[:12]
 
 
 def _training_lines(adapter: AdapterSummary) -> dict[str, str]:

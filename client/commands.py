@@ -116,6 +116,27 @@ def rollback_adapter(
         typer.echo(f"{name} is {place.rollback(name, digest).digest[:12]} again")
 
 
+@adapters_app.command("canary")
+def canary_adapter(
+    name: NameArgument,
+    digest: Annotated[str | None, typer.Argument(help="Another version of it.")] = None,
+    percent: Annotated[int | None, typer.Argument(min=1, max=99, help="How many percent of the users get it.")] = None,
+    off: Annotated[bool, typer.Option("--off", help="Let the current version answer everybody.")] = False,  # noqa: FBT002
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Let another version answer a part of the users, or no longer."""
+    if off != (digest is None) or off != (percent is None):
+        end(WRONG_USAGE, "give DIGEST and PERCENT, or --off alone")
+    with _place(store, url, api_key) as place:
+        if digest is None or percent is None:
+            typer.echo(f"{name} is {place.end_canary(name).digest[:12]} for everybody")
+            return
+        after = place.canary(name, digest, percent)
+        typer.echo(f"{name} is {after.digest[:12]}, and {digest[:12]} for {percent} % of its users")
+
+
 @adapters_app.command("verify")
 def verify_adapters(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: every adapter.")] = None,

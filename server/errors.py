@@ -25,6 +25,7 @@ from adapters.errors import (
     AdapterNotFound,
     AdapterTooLarge,
     AdapterUnsupported,
+    CanaryInvalid,
     ChatFormatError,
     StoreFailure,
 )
@@ -132,6 +133,7 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (AdapterUnsupported, Wording(400, _INVALID, "adapter_unsupported")),
     (AdapterInvalid, Wording(400, _INVALID, "adapter_invalid")),
     (AdapterIncompatible, Wording(400, _INVALID, "adapter_incompatible")),
+    (CanaryInvalid, Wording(400, _INVALID, "invalid_value", param="canary")),
     (AdapterInUse, Wording(409, _INVALID, "adapter_in_use", param="name")),
     (
         AdapterDamaged,

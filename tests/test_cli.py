@@ -84,6 +84,11 @@ def test_the_life_of_an_adapter(place: list[str], tmp_path: Path) -> None:
     assert f"{digests[0]}, {digests[1]} (current)" in shown
     assert digests[0] in _good("adapters", "rollback", "team", *place)
     assert digests[1] in _good("adapters", "rollback", "team", digests[1], *place)
+    _good("adapters", "canary", "team", digests[0], 5, *place)
+    assert f"{digests[0]} (canary for 5 %), {digests[1]} (current)" in _good("adapters", "show", "team", *place)
+    assert "DIGEST" in _bad("adapters", "canary", "team", digests[0], *place, code=2)
+    assert "already" in _bad("adapters", "canary", "team", digests[1], 5, *place)
+    assert digests[1] in _good("adapters", "canary", "team", "--off", *place)
     _good("adapters", "alias", "prod", "team", *place)
     _good("adapters", "pin", "team", *place)
     shown = _good("adapters", "show", "prod", *place)

@@ -11,7 +11,7 @@ from adapters.records import AliasRecord, NameRecord
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from server.keys import Caller
-from server.protocol.adapters import AdapterRecord, AdapterVersion
+from server.protocol.adapters import AdapterCanary, AdapterRecord, AdapterVersion
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ def _describe(registry: AdapterRegistry, record: NameRecord, aliases: Sequence[A
         digest=record.current,
         created=record.created,
         versions=[AdapterVersion(digest=version.digest, created=version.created) for version in record.versions],
+        canary=AdapterCanary(**record.canary.model_dump()) if record.canary else None,
         aliases=[alias.name for alias in aliases if alias.reference.name == record.name],
         pinned=record.pinned,
         resident=registry.is_resident(record.current),

@@ -55,9 +55,12 @@ async def upload_adapter(request: Request, response: Response, parts: PartsDep, 
 
 @router.patch("/v1/adapters/{name}", dependencies=CHANGE)
 async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
-    """Alias, roll back and pin; a version is loaded and computed before the name stands for it."""
+    """Alias, roll back, pin and split; a version is loaded and computed before the name stands for it."""
     version = await asyncio.to_thread(_version_after, parts, name, body)
     with pins_settled(parts, version.current):
+        if body.canary is not None and version.canary is not None:
+            canary = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.canary.digest}")
+            await parts.engine.prefill(canary.injection)
         if body.rollback is not None or body.pinned:
             adapter = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.current}")
             is_pinned = version.pinned if body.pinned is None else body.pinned
@@ -90,13 +93,15 @@ def _is_pinned(parts: Parts, name: str) -> bool:
 
 
 def _version_after(parts: Parts, name: str, change: AdapterChange) -> NameRecord:
-    """The record as it will be after a roll-back, if one is asked for."""
+    """The record as it will be after a roll-back and a canary, if they are asked for."""
     if name == parts.resolver.base_name:
         raise BaseModelKept(f"{name} is the base model, not an adapter")
     record = parts.registry.store.record(name)
-    if change.rollback is None:
-        return record
-    return record.rolled_back(change.rollback if isinstance(change.rollback, str) else None)
+    if change.rollback is not None:
+        record = record.rolled_back(change.rollback if isinstance(change.rollback, str) else None)
+    if change.canary is not None:
+        record = record.with_canary(change.canary.digest, change.canary.percent)
+    return record
 
 
 def _change(parts: Parts, version: NameRecord, change: AdapterChange) -> NameRecord:
@@ -106,6 +111,10 @@ def _change(parts: Parts, version: NameRecord, change: AdapterChange) -> NameRec
         registry.alias(change.alias, version.name)
     if change.rollback is not None:
         registry.rollback(version.name, version.current)
+    if change.canary is not None:
+        registry.store.canary(version.name, change.canary.digest, change.canary.percent)
+    elif change.sets_canary:
+        registry.store.end_canary(version.name)
     if change.pinned is not None:
         registry.pin(version.name, pinned=change.pinned)
     return registry.store.record(version.name)

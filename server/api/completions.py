@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from server.api.asker import asker_of
 from server.api.completion_writing import CompletionChunks, CompletionHead, whole_completion
 from server.api.conversation import to_sampling
 from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
@@ -26,7 +27,7 @@ async def create_completion(
     body: CompletionRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
 ) -> Completion | Response:
     """Go on with one or several prompts; a client that hangs up ends the work within a step, streaming or not."""
-    asked = to_requests(body, tenant_salt)
+    asked = to_requests(body, tenant_salt, asker_of(request, body.user))
     head = CompletionHead(
         id=f"cmpl-{uuid4().hex}",
         created=int(time.time()),
@@ -41,7 +42,7 @@ async def create_completion(
     return whole_completion(head, await unless_disconnected(request, parts.completions.complete_many(asked)))
 
 
-def to_requests(body: CompletionRequest, tenant_salt: bytes) -> list[Asked]:
+def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str) -> list[Asked]:
     """One request of the text floor for each prompt."""
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     sampling = to_sampling(body, max_tokens=max_tokens, num_logprobs=body.logprobs)
@@ -51,6 +52,7 @@ def to_requests(body: CompletionRequest, tenant_salt: bytes) -> list[Asked]:
             prompt=to_plain_prompt(prompt),
             sampling=sampling,
             n=body.n or 1,
+            asker=asker,
             tenant_salt=tenant_salt,
         )
         for prompt in body.prompt

@@ -9,7 +9,7 @@ from server.text.structure.structures import Choice, Grammar, JsonObject, JsonSc
 from server.text.tools.definitions import FunctionTool, ToolCall, ToolChoice, ToolChoiceMode, Turn
 
 
-def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes) -> CompletionRequest:
+def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes, asker: str) -> CompletionRequest:
     """The whole request."""
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -19,6 +19,7 @@ def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes) -> Co
         sampling=to_sampling(body, max_tokens=max_tokens, num_logprobs=num_logprobs),
         structure=to_structure(body),
         n=body.n or 1,
+        asker=asker,
         tenant_salt=tenant_salt,
     )
 

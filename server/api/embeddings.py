@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
+from server.api.asker import asker_of
 from server.api.deps import NEW_CHAT, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
 from server.api.guarded_route import GuardedRoute
@@ -29,6 +30,7 @@ async def create_embeddings(
         model=body.model,
         inputs=tuple(map(to_plain_prompt, body.input)),
         dimensions=body.dimensions,
+        asker=asker_of(request, body.user),
         tenant_salt=tenant_salt,
     )
     embedded = await unless_disconnected(request, parts.embeddings.embed(asked))

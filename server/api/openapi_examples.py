@@ -53,6 +53,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "POST /detokenize": {"token ids": {"model": BASE, "tokens": [72, 101, 108, 108, 111]}},
     "PATCH /v1/adapters/{name}": {
         "back to the version before": {"rollback": True},
+        "another version for one in twenty": {"canary": {"digest": "5f1c08ab92de", "percent": 5}},
         "always in memory, with one more name": {"pinned": True, "alias": "sentiment"},
     },
 }

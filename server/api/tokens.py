@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from server.api.asker import asker_of
 from server.api.conversation import to_chat_prompt
 from server.api.deps import NEW_CHAT, Parts, PartsDep
 from server.api.guarded_route import GuardedRoute
@@ -41,9 +42,10 @@ async def detokenize(body: DetokenizeRequest, parts: PartsDep) -> Response:
 
 
 @router.post("/v1/chat/completions/render", dependencies=NEW_CHAT, response_model=RenderedChat)
-async def render(body: ChatCompletionRequest, parts: PartsDep) -> Response:
+async def render(body: ChatCompletionRequest, request: Request, parts: PartsDep) -> Response:
     """What the model would see of a chat request; nothing is generated."""
-    return await _answered(parts, lambda: _rendered(body, parts))
+    asker = asker_of(request, body.user)
+    return await _answered(parts, lambda: _rendered(body, parts, asker))
 
 
 def _tokenized(body: TokenizeRequest, parts: Parts) -> TokenizeResponse:
@@ -60,8 +62,8 @@ def _tokenized(body: TokenizeRequest, parts: Parts) -> TokenizeResponse:
     )
 
 
-def _rendered(body: ChatCompletionRequest, parts: Parts) -> RenderedChat:
-    seen = parts.token_view.render(body.model, to_chat_prompt(body))
+def _rendered(body: ChatCompletionRequest, parts: Parts, asker: str) -> RenderedChat:
+    seen = parts.token_view.render(body.model, to_chat_prompt(body), asker=asker)
     return RenderedChat(
         model=body.model,
         prompt=seen.text,

@@ -14,6 +14,13 @@ class AdapterVersion(ResponseBody):
     created: int
 
 
+class AdapterCanary(ResponseBody):
+    """The version that answers `percent` of a name's askers; the current one answers the others."""
+
+    digest: str
+    percent: int
+
+
 class AdapterRecord(ResponseBody):
     """One adapter as it is served now; sizes in bytes, times in seconds since the epoch."""
 
@@ -22,6 +29,7 @@ class AdapterRecord(ResponseBody):
     digest: str
     created: int
     versions: list[AdapterVersion]
+    canary: AdapterCanary | None
     aliases: list[str]
     pinned: bool
     resident: bool
@@ -53,6 +61,13 @@ def _as_rollback(value: object) -> object:
 RollbackDigest = Annotated[str, Field(max_length=64, pattern=f"^{DIGEST_PREFIX_PATTERN.pattern}$")]
 
 
+class CanaryChange(RequestBody):
+    """So many percent of the askers for another version."""
+
+    digest: RollbackDigest
+    percent: int = Field(ge=1, le=99)
+
+
 class AdapterChange(RequestBody):
     """Body of PATCH: at least one change. If one is refused, none is made."""
 
@@ -64,9 +79,16 @@ class AdapterChange(RequestBody):
     pinned: bool | None = None
     alias: str | None = Field(default=None, min_length=1, max_length=63)
     """One more name for this adapter."""
+    canary: CanaryChange | None = None
+    """A version that answers a part of the askers; null, where it is given, ends that."""
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if self.rollback is None and self.pinned is None and self.alias is None:
-            raise PydanticCustomError("change", "give at least one of rollback, pinned, alias")
+        if self.rollback is None and self.pinned is None and self.alias is None and not self.sets_canary:
+            raise PydanticCustomError("change", "give at least one of rollback, pinned, alias, canary")
         return self
+
+    @property
+    def sets_canary(self) -> bool:
+        """Whether a canary is begun or, by null, ended."""
+        return "canary" in self.model_fields_set

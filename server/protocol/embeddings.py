@@ -20,7 +20,7 @@ class EmbeddingsRequest(RequestBody):
     encoding_format: Literal["float", "base64"] | None = None
     """base64: the numbers as little-endian float32."""
     user: str | None = Field(default=None, max_length=256)
-    """Has no effect on the answer."""
+    """Chooses the version, where a name has a canary; nothing else."""
 
 
 class Embedding(ResponseBody):

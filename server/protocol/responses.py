@@ -114,7 +114,7 @@ class ResponsesRequest(RequestBody):
     service_tier: Literal["auto", "default"] | None = None
     """There is one tier."""
     user: str | None = Field(default=None, max_length=256)
-    """Has no effect on the answer."""
+    """Chooses the version, where a name has a canary; nothing else."""
     safety_identifier: Label | None = None
     """Has no effect on the answer."""
     prompt_cache_key: Label | None = None

@@ -73,7 +73,7 @@ class SamplingFields(RequestBody):
     ignore_eos: bool | None = None
     n: int | None = Field(default=None, ge=1, le=MAX_N)
     user: str | None = Field(default=None, max_length=256)
-    """Has no effect on the answer."""
+    """Chooses the version, where a name has a canary; nothing else."""
 
     @model_validator(mode="after")
     def _can_end(self) -> Self:

@@ -64,7 +64,7 @@ class Completions:
         """
         n = requests[0].n
         with self._engine.place(n * len(requests)):
-            prompts = await asyncio.to_thread(lambda: [self._prompts.make(request) for request in requests])
+            prompts = await asyncio.to_thread(self._prompts.make_all, requests)
             jobs = [await self._job(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
             streams = [self._choices(job) for job in jobs]
             async with aclosing(together(streams, n)) as deltas:

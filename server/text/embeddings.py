@@ -28,6 +28,8 @@ class EmbeddingsRequest:
     model: str
     inputs: tuple[TextPrompt | TokenPrompt, ...]
     dimensions: int | None = None
+    asker: str | None = None
+    """As in a CompletionRequest."""
     tenant_salt: bytes = b""
 
 
@@ -73,7 +75,7 @@ class Embeddings:
         return Embedded(_scaled(np.stack(means)[:, :dimensions]), sum(map(len, ready.token_ids)))
 
     def _prepare(self, request: EmbeddingsRequest) -> _Ready:
-        adapter = self._resolver.load(request.model)
+        adapter = self._resolver.load(request.model, asker=request.asker)
         chat_format = self._prompts.format_of(adapter)
         token_ids: list[list[int]] = []
         num_tokens = 0

@@ -19,15 +19,16 @@ class ModelResolver:
     def base_name(self) -> str:
         return self._registry.base.name
 
-    def load(self, model: str) -> Adapter | None:
-        """The adapter that `model` stands for now, read into memory; None for the base model alone.
+    def load(self, model: str, *, asker: str | None = None) -> Adapter | None:
+        """The adapter that `model` stands for now, to an asker if one is named; None for the base model alone.
 
+        It is in memory then.
         Reads the disk. Raises AdapterNotFound, AdapterIncompatible, StoreFailure.
         """
         if model == self.base_name:
             return None
         try:
-            return self._registry.get(self._reference(model))
+            return self._registry.get(self._reference(model), asker=asker)
         except AdapterNameInvalid:
             raise self.not_found(model) from None
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from adapters.base_model import BaseModel
@@ -83,7 +83,14 @@ class PromptMaker:
 
         Raises AdapterNotFound, AdapterIncompatible, StoreFailure, ChatFormatError, FieldRefused, PromptTooLong.
         """
-        adapter = self._resolver.load(request.model)
+        return self._made(request, self._resolver.load(request.model, asker=request.asker))
+
+    def make_all(self, requests: Sequence[CompletionRequest]) -> list[ReadyPrompt]:
+        """As `make`, of requests that differ in their prompts alone: one version answers all of them."""
+        adapter = self._resolver.load(requests[0].model, asker=requests[0].asker)
+        return [self._made(request, adapter) for request in requests]
+
+    def _made(self, request: CompletionRequest, adapter: Adapter | None) -> ReadyPrompt:
         chat_format = self.format_of(adapter)
         injection = adapter.injection if adapter else None
         encoded = self.encode(request.prompt, chat_format)

@@ -72,5 +72,7 @@ class CompletionRequest:
     structure: Structure | None = None
     """What the answer must look like; with tools, the calls that it may or must make."""
     n: int = 1
+    asker: str | None = None
+    """Who asks: where a name's versions share its traffic, the same asker always gets the same one."""
     tenant_salt: bytes = b""
     """The cached prompts of one tenant are not found by another; adapters' virtual tokens are everybody's."""

@@ -36,12 +36,16 @@ class TokenView:
         chat_format = self._prompts.format_of(self._resolver.load(model))
         return self._prompts.encode(TextPrompt(text, add_special_tokens), chat_format).token_ids
 
-    def render(self, model: str, prompt: ChatPrompt, *, add_special_tokens: bool | None = None) -> RenderedPrompt:
+    def render(
+        self, model: str, prompt: ChatPrompt, *, asker: str | None = None, add_special_tokens: bool | None = None
+    ) -> RenderedPrompt:
         """A conversation as the model sees it; the tokenizer's own tokens as the chat format has it, unless told.
+
+        `asker` is as in a CompletionRequest.
 
         Raises ChatFormatError, FieldRefused, PromptTooLong.
         """
-        adapter = self._resolver.load(model)
+        adapter = self._resolver.load(model, asker=asker)
         chat_format = self._prompts.format_of(adapter)
         text = self._prompts.render(prompt, chat_format)
         adds = chat_format.add_special_tokens if add_special_tokens is None else add_special_tokens
