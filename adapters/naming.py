@@ -30,6 +30,9 @@ class AdapterReference:
     name: str
     digest_prefix: str | None = None
 
+    def __str__(self) -> str:
+        return self.name if self.digest_prefix is None else f"{self.name}@{self.digest_prefix}"
+
     @classmethod
     def parse(cls, text: str) -> "AdapterReference":
         """Read `name` or `name@digest-prefix` (at least 6 hex digits).

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
 from server.api import adapters, chat, completions, embeddings, health, models, responses, schema, tokens
+from server.api.answered_by import AdapterHeaderMiddleware
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
 from server.api.cross_origin import CrossOriginMiddleware
@@ -74,6 +75,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     # From the innermost to the outermost.
     app.add_middleware(JsonGuardMiddleware)
     app.add_middleware(BodyLimitMiddleware)
+    app.add_middleware(AdapterHeaderMiddleware)
     app.add_middleware(LimitHeadersMiddleware)
     if settings.cors_origins:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)

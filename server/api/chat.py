@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from server.api.answered_by import noting_adapter
 from server.api.asker import asker_of
 from server.api.chunks import ChunkHead, ChunkWriter
 from server.api.conversation import to_completion_request
@@ -27,7 +28,7 @@ async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
 ) -> ChatCompletion | Response:
     """Answer a chat; a client that hangs up ends the work within a step, streaming or not."""
-    asked = to_completion_request(body, tenant_salt, asker_of(request, body.user))
+    asked = to_completion_request(body, tenant_salt, asker_of(request, body.user), noting_adapter(request))
     head = ChunkHead(
         id=f"chatcmpl-{uuid4().hex}",
         created=int(time.time()),

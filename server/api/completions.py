@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from server.api.answered_by import noting_adapter
 from server.api.asker import asker_of
 from server.api.completion_writing import CompletionChunks, CompletionHead, whole_completion
 from server.api.conversation import to_sampling
@@ -18,6 +19,7 @@ from server.api.prompt_field import prompt_is
 from server.api.streaming import ChunkForm, stream_response
 from server.protocol.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
 from server.text.request import CompletionRequest as Asked
+from server.text.request import TellAdapter
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -27,7 +29,7 @@ async def create_completion(
     body: CompletionRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
 ) -> Completion | Response:
     """Go on with one or several prompts; a client that hangs up ends the work within a step, streaming or not."""
-    asked = to_requests(body, tenant_salt, asker_of(request, body.user))
+    asked = to_requests(body, tenant_salt, asker_of(request, body.user), noting_adapter(request))
     head = CompletionHead(
         id=f"cmpl-{uuid4().hex}",
         created=int(time.time()),
@@ -42,7 +44,7 @@ async def create_completion(
     return whole_completion(head, await unless_disconnected(request, parts.completions.complete_many(asked)))
 
 
-def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str) -> list[Asked]:
+def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str, tell_adapter: TellAdapter) -> list[Asked]:
     """One request of the text floor for each prompt."""
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     sampling = to_sampling(body, max_tokens=max_tokens, num_logprobs=body.logprobs)
@@ -53,6 +55,7 @@ def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str) -> list
             sampling=sampling,
             n=body.n or 1,
             asker=asker,
+            tell_adapter=tell_adapter,
             tenant_salt=tenant_salt,
         )
         for prompt in body.prompt

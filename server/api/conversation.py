@@ -4,12 +4,14 @@ from adapters.chat_format import RenderOptions
 from server.protocol.chat import ChatCompletionRequest, PromptFields
 from server.protocol.messages import ChatMessage
 from server.protocol.sampling import SamplingFields
-from server.text.request import ChatPrompt, CompletionRequest, Sampling
+from server.text.request import ChatPrompt, CompletionRequest, Sampling, TellAdapter
 from server.text.structure.structures import Choice, Grammar, JsonObject, JsonSchema, Regex, Structure, ToolCalls
 from server.text.tools.definitions import FunctionTool, ToolCall, ToolChoice, ToolChoiceMode, Turn
 
 
-def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes, asker: str) -> CompletionRequest:
+def to_completion_request(
+    body: ChatCompletionRequest, tenant_salt: bytes, asker: str, tell_adapter: TellAdapter
+) -> CompletionRequest:
     """The whole request."""
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -20,6 +22,7 @@ def to_completion_request(body: ChatCompletionRequest, tenant_salt: bytes, asker
         structure=to_structure(body),
         n=body.n or 1,
         asker=asker,
+        tell_adapter=tell_adapter,
         tenant_salt=tenant_salt,
     )
 

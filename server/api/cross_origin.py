@@ -5,12 +5,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
+from server.api.answered_by import ADAPTER_HEADER
 from server.errors import REQUEST_ID_HEADER
 from server.protocol.errors import ErrorBody, ErrorResponse
 
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 EXPOSED_HEADERS = (
     REQUEST_ID_HEADER,
+    ADAPTER_HEADER,
     "retry-after",
     "location",
     *(f"x-ratelimit-{kind}-{unit}" for kind in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),

@@ -53,6 +53,7 @@ class Completions:
         """
         with self._engine.place(request.n):
             prompt = await asyncio.to_thread(self._prompts.make, request)
+            request.tell_adapter(prompt.adapter)
             async with aclosing(self._choices(await self._job(request, prompt))) as deltas:
                 async for delta in deltas:
                     yield delta
@@ -65,6 +66,7 @@ class Completions:
         n = requests[0].n
         with self._engine.place(n * len(requests)):
             prompts = await asyncio.to_thread(self._prompts.make_all, requests)
+            requests[0].tell_adapter(prompts[0].adapter)
             jobs = [await self._job(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
             streams = [self._choices(job) for job in jobs]
             async with aclosing(together(streams, n)) as deltas:

@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.injections import Injection
+from adapters.naming import AdapterReference
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import PromptTooLong
 from server.text.errors import FieldRefused
 from server.text.model_names import ModelResolver
-from server.text.prompts import PromptMaker
-from server.text.request import Charge, TextPrompt, TokenPrompt
+from server.text.prompts import PromptMaker, reference_to
+from server.text.request import Charge, TellAdapter, TextPrompt, TokenPrompt
 
 MAX_TOKENS = 300_000
 """Of all inputs of one request together; OpenAI's own limit."""
@@ -30,6 +31,7 @@ class EmbeddingsRequest:
     dimensions: int | None = None
     asker: str | None = None
     """As in a CompletionRequest."""
+    tell_adapter: TellAdapter = field(default=lambda _: None)
     tenant_salt: bytes = b""
 
 
@@ -45,6 +47,7 @@ class Embedded:
 class _Ready:
     token_ids: list[list[int]]
     injection: Injection | None
+    adapter: AdapterReference | None
 
 
 class Embeddings:
@@ -71,6 +74,7 @@ class Embeddings:
         num_at_once = min(MAX_AT_ONCE, self._engine.max_num_seqs, len(request.inputs))
         with self._engine.place(num_at_once):
             ready = await asyncio.to_thread(self._prepare, request)
+            request.tell_adapter(ready.adapter)
             means = await self._means(ready, request.tenant_salt, num_at_once)
         return Embedded(_scaled(np.stack(means)[:, :dimensions]), sum(map(len, ready.token_ids)))
 
@@ -84,7 +88,7 @@ class Embeddings:
             num_tokens += len(token_ids[-1])
             if num_tokens > MAX_TOKENS:
                 raise PromptTooLong(f"the inputs of one request may have {MAX_TOKENS} tokens together")
-        return _Ready(token_ids, adapter.injection if adapter else None)
+        return _Ready(token_ids, adapter.injection if adapter else None, reference_to(adapter))
 
     async def _means(self, ready: _Ready, tenant_salt: bytes, num_at_once: int) -> list[NDArray[np.float32]]:
         """The mean hidden states of each input, so many at once; the first error ends all."""

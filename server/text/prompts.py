@@ -9,6 +9,7 @@ from adapters.base_model import BaseModel
 from adapters.chat_format import ChatFormat, SamplingDefaults, default_chat_format
 from adapters.errors import ChatFormatError
 from adapters.injections import Injection
+from adapters.naming import AdapterReference
 from adapters.weights import Adapter
 from server.engine.errors import PromptTooLong
 from server.engine.sampling_params import SamplingParams
@@ -39,6 +40,8 @@ class ReadyPrompt:
     injection: Injection | None
     stop: tuple[str, ...]
     fingerprint: str
+    adapter: AdapterReference | None
+    """The name and the digest that answer."""
     thinks: bool
     """Whether the model may write thoughts between tags before its answer."""
     is_thinking: bool
@@ -102,6 +105,7 @@ class PromptMaker:
             injection,
             self._stop_strings(request, chat_format),
             self._fingerprint_with(injection),
+            reference_to(adapter),
             thinks=is_chat and has_think_tags(chat_format.template, self._vocabulary),
             is_thinking=is_chat and opens_thoughts(encoded.text),
         )
@@ -195,6 +199,11 @@ class PromptMaker:
     def _fingerprint_with(self, injection: Injection | None) -> str:
         names = f"{self._fingerprint} {injection.digest if injection else ''}"
         return f"fp_{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+
+
+def reference_to(adapter: Adapter | None) -> AdapterReference | None:
+    """An adapter by its own name and whole digest."""
+    return None if adapter is None else AdapterReference(adapter.manifest.name, adapter.manifest.digest)
 
 
 def _first(*choices: float | None) -> float:

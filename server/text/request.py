@@ -4,11 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from adapters.chat_format import RenderOptions
+from adapters.naming import AdapterReference
 from server.text.structure.structures import Structure
 from server.text.tools.definitions import FunctionTool, Turn
 
 Charge = Callable[[bytes, int], None]
 """Told the tenant salt of a request and how many tokens were computed for it."""
+
+
+TellAdapter = Callable[[AdapterReference | None], None]
+"""Told the name and digest that answer, None for the base model alone, as soon as they are known: before any token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,5 +79,6 @@ class CompletionRequest:
     n: int = 1
     asker: str | None = None
     """Who asks: where a name's versions share its traffic, the same asker always gets the same one."""
+    tell_adapter: TellAdapter = field(default=lambda _: None)
     tenant_salt: bytes = b""
     """The cached prompts of one tenant are not found by another; adapters' virtual tokens are everybody's."""

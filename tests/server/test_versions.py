@@ -95,3 +95,34 @@ async def test_a_canary_that_cannot_be_changes_nothing(served: Served) -> None:
         body = {"canary": {"digest": wrong, "percent": 5}, "alias": "prod", "pinned": True}
         assert (await client.patch("/v1/adapters/support", json=body)).status_code == status
         assert (await client.get("/v1/adapters/support")).json() == before
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2},
+    "/v1/completions": {"prompt": ["hello", "there"], "max_tokens": 2},
+    "/v1/responses": {"input": "hello", "max_output_tokens": 2},
+    "/v1/embeddings": {"input": "hello"},
+}
+
+
+@pytest.mark.parametrize("path", list(BODIES))
+async def test_the_answer_says_which_version_it_is_of(served: Served, path: str) -> None:
+    _, client = served
+    digests = {await upload(client, "support", seed) for seed in (1, 2)}
+    record = (await client.get("/v1/adapters/support")).json()
+    [canary] = digests - {record["digest"]}
+    await change(client, canary={"digest": canary, "percent": 50}, alias="prod")
+    told = set()
+    for stream in (False, True) if path != "/v1/embeddings" else (False,):
+        fields = BODIES[path] | ({"stream": True} if stream else {})
+        for model in ("support", "prod", "tiny-llama:support"):
+            for user in USERS[:12]:
+                answer = await client.post(path, json=fields | {"model": model, "user": user})
+                assert answer.status_code == 200, answer.text
+                told.add((user, answer.headers["x-hotprompt-adapter"]))
+        one = await client.post(path, json=fields | {"model": f"prod@{canary[:6]}"})
+        assert one.headers["x-hotprompt-adapter"] == f"support@{canary}"
+        base = await client.post(path, json=fields | {"model": "tiny-llama"})
+        assert (base.status_code, "x-hotprompt-adapter" in base.headers) == (200, False)
+    assert len(told) == 12  # each user had one version, whatever the route and the name
+    assert {header for _, header in told} == {f"support@{digest}" for digest in digests}
