@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
-from server.api import adapters, chat, completions, embeddings, health, models, responses, schema, tokens
+from server.api import adapters, chat, completions, embeddings, health, metrics, models, responses, schema, tokens
 from server.api.answered_by import AdapterHeaderMiddleware
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
@@ -27,6 +27,7 @@ from server.engine.errors import EngineError
 from server.errors import install_error_handlers
 from server.keys import read_callers
 from server.services import Services
+from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
@@ -68,6 +69,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         models.router,
         adapters.router,
         health.router,
+        metrics.router,
         schema.router,
     ):
         app.include_router(router)
@@ -98,17 +100,19 @@ def _parts(services: Services, settings: Settings) -> Parts:
     assert isinstance(tokenizer, PreTrainedTokenizerFast), "build_services takes no other"
     grammars = GrammarCompiler(tokenizer, services.engine.vocab_size, stop_token_ids=services.stop_token_ids)
     limits = RateLimits(callers)
+    use = AdapterUse()
     hidden_size = services.base.identity.hidden_size
     return Parts(
         engine=services.engine,
         registry=services.registry,
         resolver=resolver,
         grammars=grammars,
-        completions=Completions(services.engine, prompts, grammars, services.base, limits.charge),
-        embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, hidden_size=hidden_size),
+        completions=Completions(services.engine, prompts, grammars, services.base, limits.charge, use),
+        embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, use, hidden_size=hidden_size),
         token_view=TokenView(services.base, resolver, prompts),
         keys=KeyRing(callers),
         limits=limits,
+        use=use,
         shutdown_grace_seconds=settings.shutdown_grace_seconds,
         started=int(time.time()),
     )

@@ -10,32 +10,33 @@ from adapters.manifest import MANIFEST_FILE, AdapterManifest
 from adapters.records import AliasRecord, NameRecord
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
+from server.api.deps import Parts
 from server.keys import Caller
-from server.protocol.adapters import AdapterCanary, AdapterRecord, AdapterVersion
+from server.protocol.adapters import AdapterCanary, AdapterRecord, AdapterUsage, AdapterVersion
 
 logger = logging.getLogger(__name__)
 
 
-def adapter_record(registry: AdapterRegistry, record: NameRecord, caller: Caller) -> AdapterRecord:
+def adapter_record(parts: Parts, record: NameRecord, caller: Caller) -> AdapterRecord:
     """Describe the current version of a name, with the aliases that the caller may use.
 
     Reads the disk. Raises AdapterDamaged.
     """
-    return _describe(registry, record, _aliases(registry, caller))
+    return _describe(parts, record, _aliases(parts.registry, caller))
 
 
-def adapter_records(registry: AdapterRegistry, caller: Caller) -> list[AdapterRecord]:
+def adapter_records(parts: Parts, caller: Caller) -> list[AdapterRecord]:
     """Describe every name that the caller may use; one that is damaged, or removed meanwhile, is left out.
 
     A warning tells of a damaged one.
     """
     records = []
-    aliases = _aliases(registry, caller)
-    for record in registry.store.names():
+    aliases = _aliases(parts.registry, caller)
+    for record in parts.registry.store.names():
         if not caller.may_use(record.name):
             continue
         try:
-            records.append(_describe(registry, record, aliases))
+            records.append(_describe(parts, record, aliases))
         except AdapterDamaged as error:
             logger.warning("%r is left out of the list: %s", record.name, error)
     return records
@@ -45,24 +46,33 @@ def _aliases(registry: AdapterRegistry, caller: Caller) -> list[AliasRecord]:
     return [alias for alias in registry.store.aliases() if caller.may_use(alias.name)]
 
 
-def _describe(registry: AdapterRegistry, record: NameRecord, aliases: Sequence[AliasRecord]) -> AdapterRecord:
-    store = registry.store
+def _describe(parts: Parts, record: NameRecord, aliases: Sequence[AliasRecord]) -> AdapterRecord:
+    store = parts.registry.store
+    running = parts.use.running(record.name)
+    use = parts.use.of(record.name)
     manifest = _read_manifest(store, record.current)
     return AdapterRecord(
         id=record.name,
         digest=record.current,
         created=record.created,
-        versions=[AdapterVersion(digest=version.digest, created=version.created) for version in record.versions],
+        versions=[
+            AdapterVersion(digest=version.digest, created=version.created, running=running[version.digest])
+            for version in record.versions
+        ],
         canary=AdapterCanary(**record.canary.model_dump()) if record.canary else None,
         aliases=[alias.name for alias in aliases if alias.reference.name == record.name],
         pinned=record.pinned,
-        resident=registry.is_resident(record.current),
+        resident=parts.registry.is_resident(record.current),
         kind=manifest.kind,
         num_virtual_tokens=manifest.num_virtual_tokens,
         hidden_size=manifest.hidden_size,
         size=_size_of(store, record.current),
         base=manifest.base.name if manifest.base else None,
         training=manifest.training.model_dump(mode="json") if manifest.training else None,
+        running=running.total(),
+        usage=AdapterUsage(
+            requests=use.requests, prompt_tokens=use.prompt_tokens, completion_tokens=use.generated_tokens
+        ),
     )
 
 

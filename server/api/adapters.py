@@ -28,7 +28,7 @@ def list_adapters(parts: PartsDep, caller: CallerDep) -> Response:
 
     The body is made here, in a worker thread: there may be thousands.
     """
-    return list_response(adapter_records(parts.registry, caller))
+    return list_response(adapter_records(parts, caller))
 
 
 @router.get("/v1/adapters/{name}", dependencies=CHAT)
@@ -37,7 +37,7 @@ def get_adapter(name: str, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
     record = parts.registry.store.record(name)
     if not caller.may_use(record.name):
         raise parts.resolver.not_found(name)
-    return adapter_record(parts.registry, record, caller)
+    return adapter_record(parts, record, caller)
 
 
 @router.post("/v1/adapters", dependencies=CHANGE, status_code=201, openapi_extra={"requestBody": UPLOAD_BODY})
@@ -66,7 +66,7 @@ async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller
             is_pinned = version.pinned if body.pinned is None else body.pinned
             await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
         record = await asyncio.to_thread(_change, parts, version, body)
-    return await asyncio.to_thread(adapter_record, parts.registry, record, caller)
+    return await asyncio.to_thread(adapter_record, parts, record, caller)
 
 
 @router.delete("/v1/adapters/{name}", dependencies=CHANGE)

@@ -16,6 +16,7 @@ from server.api.limits import RateLimits
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineStopping
 from server.keys import Caller
+from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
@@ -36,6 +37,7 @@ class Parts:
     token_view: TokenView
     keys: KeyRing
     limits: RateLimits
+    use: AdapterUse
     shutdown_grace_seconds: float
     started: int
 

@@ -54,6 +54,7 @@ def remove_adapter(parts: Parts, name: str) -> None:
         raise BaseModelKept(f"{name} is the base model, which cannot be removed")
     with pins_settled(parts):
         parts.registry.remove(name)
+    parts.use.forget(name)
 
 
 def _base_card(parts: Parts) -> ModelCard:

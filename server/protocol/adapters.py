@@ -12,6 +12,16 @@ from server.protocol.base import RequestBody, ResponseBody
 class AdapterVersion(ResponseBody):
     digest: str
     created: int
+    running: int
+    """Requests that are being answered by this version now."""
+
+
+class AdapterUsage(ResponseBody):
+    """Since this server first used the adapter; an adapter's virtual tokens are in no count."""
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class AdapterCanary(ResponseBody):
@@ -39,6 +49,9 @@ class AdapterRecord(ResponseBody):
     size: int
     base: str | None
     training: dict[str, Any] | None
+    running: int
+    """Requests that are being answered now, by any of the versions."""
+    usage: AdapterUsage
 
 
 class AdapterList(ResponseBody):

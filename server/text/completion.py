@@ -9,6 +9,7 @@ from adapters.base_model import BaseModel
 from server.engine.async_engine import AsyncEngine
 from server.engine.constraint import TokenConstraint
 from server.engine.outputs import FinishReason
+from server.text.adapter_use import AdapterUse, Tally
 from server.text.answer import AnswerText, Piece
 from server.text.deltas import Completion, TextDelta, Usage, folded
 from server.text.detokenizer import IncrementalDetokenizer
@@ -29,15 +30,23 @@ class _Job:
     request: CompletionRequest
     prompt: ReadyPrompt
     constraints: Sequence[TokenConstraint | None]
+    tally: Tally
 
 
 class Completions:
     """Answers requests, streamed or whole, on one base model and its adapters."""
 
     def __init__(
-        self, engine: AsyncEngine, prompts: PromptMaker, grammars: GrammarCompiler, base: BaseModel, charge: Charge
+        self,
+        engine: AsyncEngine,
+        prompts: PromptMaker,
+        grammars: GrammarCompiler,
+        base: BaseModel,
+        charge: Charge,
+        use: AdapterUse,
     ) -> None:
         self._engine = engine
+        self._use = use
         self._charge = charge
         self._prompts = prompts
         self._grammars = grammars
@@ -54,9 +63,10 @@ class Completions:
         with self._engine.place(request.n):
             prompt = await asyncio.to_thread(self._prompts.make, request)
             request.tell_adapter(prompt.adapter)
-            async with aclosing(self._choices(await self._job(request, prompt))) as deltas:
-                async for delta in deltas:
-                    yield delta
+            with self._use.request(prompt.adapter) as tally:
+                async with aclosing(self._choices(await self._job(request, prompt, tally))) as deltas:
+                    async for delta in deltas:
+                        yield delta
 
     async def stream_many(self, requests: Sequence[CompletionRequest]) -> AsyncGenerator[TextDelta]:
         """As `stream`, of several requests that differ in their prompts; nothing begins before all of them are good.
@@ -67,11 +77,14 @@ class Completions:
         with self._engine.place(n * len(requests)):
             prompts = await asyncio.to_thread(self._prompts.make_all, requests)
             requests[0].tell_adapter(prompts[0].adapter)
-            jobs = [await self._job(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
-            streams = [self._choices(job) for job in jobs]
-            async with aclosing(together(streams, n)) as deltas:
-                async for delta in deltas:
-                    yield delta
+            with self._use.request(prompts[0].adapter) as tally:
+                jobs = [
+                    await self._job(request, prompt, tally) for request, prompt in zip(requests, prompts, strict=True)
+                ]
+                streams = [self._choices(job) for job in jobs]
+                async with aclosing(together(streams, n)) as deltas:
+                    async for delta in deltas:
+                        yield delta
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """The whole answer: a fold over `stream`, which says what is raised. Cancelling it aborts the sequences."""
@@ -83,10 +96,11 @@ class Completions:
         async with aclosing(self.stream_many(requests)) as deltas:
             return folded([delta async for delta in deltas], requests[0].n * len(requests))
 
-    async def _job(self, request: CompletionRequest, prompt: ReadyPrompt) -> _Job:
+    async def _job(self, request: CompletionRequest, prompt: ReadyPrompt, tally: Tally) -> _Job:
         if request.structure is None:
-            return _Job(request, prompt, [None] * request.n)
-        return _Job(request, prompt, [await self._grammars.compile(request.structure) for _ in range(request.n)])
+            return _Job(request, prompt, [None] * request.n, tally)
+        constraints = [await self._grammars.compile(request.structure) for _ in range(request.n)]
+        return _Job(request, prompt, constraints, tally)
 
     async def _choices(self, job: _Job) -> AsyncGenerator[TextDelta]:
         """All choices; the others begin after the first one's first delta, and find its prompt in the prefix cache."""
@@ -142,6 +156,7 @@ class Completions:
                         return
         finally:
             self._charge(request.tenant_salt, num_prompt_tokens + answer.num_tokens)
+            job.tally.add(prompt_tokens=num_prompt_tokens, generated_tokens=answer.num_tokens)
 
 
 def _delta(index: int, prompt: ReadyPrompt, reading: Reading, piece: Piece) -> TextDelta | None:

@@ -11,6 +11,7 @@ from adapters.injections import Injection
 from adapters.naming import AdapterReference
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import PromptTooLong
+from server.text.adapter_use import AdapterUse, Tally
 from server.text.errors import FieldRefused
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker, reference_to
@@ -54,9 +55,17 @@ class Embeddings:
     """Embeds with one base model and its adapters: the mean of the last hidden states, scaled to length 1."""
 
     def __init__(
-        self, engine: AsyncEngine, prompts: PromptMaker, resolver: ModelResolver, charge: Charge, *, hidden_size: int
+        self,
+        engine: AsyncEngine,
+        prompts: PromptMaker,
+        resolver: ModelResolver,
+        charge: Charge,
+        use: AdapterUse,
+        *,
+        hidden_size: int,
     ) -> None:
         self._engine = engine
+        self._use = use
         self._charge = charge
         self._prompts = prompts
         self._resolver = resolver
@@ -75,7 +84,8 @@ class Embeddings:
         with self._engine.place(num_at_once):
             ready = await asyncio.to_thread(self._prepare, request)
             request.tell_adapter(ready.adapter)
-            means = await self._means(ready, request.tenant_salt, num_at_once)
+            with self._use.request(ready.adapter) as tally:
+                means = await self._means(ready, request.tenant_salt, num_at_once, tally)
         return Embedded(_scaled(np.stack(means)[:, :dimensions]), sum(map(len, ready.token_ids)))
 
     def _prepare(self, request: EmbeddingsRequest) -> _Ready:
@@ -90,7 +100,9 @@ class Embeddings:
                 raise PromptTooLong(f"the inputs of one request may have {MAX_TOKENS} tokens together")
         return _Ready(token_ids, adapter.injection if adapter else None, reference_to(adapter))
 
-    async def _means(self, ready: _Ready, tenant_salt: bytes, num_at_once: int) -> list[NDArray[np.float32]]:
+    async def _means(
+        self, ready: _Ready, tenant_salt: bytes, num_at_once: int, tally: Tally
+    ) -> list[NDArray[np.float32]]:
         """The mean hidden states of each input, so many at once; the first error ends all."""
         means: dict[int, NDArray[np.float32]] = {}
         pending = iter(enumerate(ready.token_ids))
@@ -106,7 +118,9 @@ class Embeddings:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._charge(tenant_salt, sum(len(ready.token_ids[index]) for index in means))
+            num_tokens = sum(len(ready.token_ids[index]) for index in means)
+            self._charge(tenant_salt, num_tokens)
+            tally.add(prompt_tokens=num_tokens, generated_tokens=0)
         return [means[index] for index in range(len(ready.token_ids))]
 
 

@@ -42,7 +42,9 @@ async def test_an_upload_is_served_at_once_and_listed(served: Served) -> None:
     assert (record["id"], record["kind"], record["num_virtual_tokens"]) == ("team", "prompt_tuning", 5)
     assert (record["resident"], record["pinned"], len(record["versions"])) == (True, False, 1)
     assert await _answer(client, "team") != await _answer(client, "tiny-llama")
-    assert (await client.get(f"{ADAPTERS}/team")).json() == record
+    shown = (await client.get(f"{ADAPTERS}/team")).json()
+    assert shown | {"usage": record["usage"]} == record
+    assert (shown["usage"]["requests"], record["usage"]["requests"]) == (1, 0)
     assert [entry["id"] for entry in (await client.get(ADAPTERS)).json()["data"]] == ["team"]
     models = {card["id"]: card for card in (await client.get("/v1/models")).json()["data"]}
     assert set(models) == {"tiny-llama", "team"}
