@@ -67,9 +67,8 @@ class AdapterRegistry:
         """
         self.store.remove(name)
         named = {version.digest for record in self.store.names() for version in record.versions}
+        self._set_pin(name, None)
         with self._lock:
-            if (digest := self._pinned.pop(name, None)) is not None:
-                self._resident.unpin(digest)
             for digest in self._resident.digests():
                 if digest not in named:
                     self._resident.drop(digest)
@@ -102,6 +101,12 @@ class AdapterRegistry:
         """The current versions of the names that are pinned, as far as they were used or pinned here."""
         with self._lock:
             return set(self._pinned.values())
+
+    @property
+    def num_bytes(self) -> int:
+        """What the adapters in memory take; those that running sequences alone still hold are not among them."""
+        with self._lock:
+            return self._resident.num_bytes
 
     def is_resident(self, digest: str) -> bool:
         """Whether that version is in memory now."""
@@ -136,22 +141,35 @@ class AdapterRegistry:
             return self._resident.get(digest)
 
     def _keep(self, adapter: Adapter) -> None:
+        digest = adapter.manifest.digest
         with self._lock:
             self._resident.keep(adapter)
+        if not self.store.path_of(digest).is_dir():  # removed since it was read: nobody else would let go of it
+            with self._lock:
+                self._resident.drop(digest)
 
     def _note_pin(self, record: NameRecord) -> None:
         pinned = record.current if record.pinned else None
+        if not self._set_pin(record.name, pinned) or pinned is None:
+            return
+        try:
+            self.store.record(record.name)
+        except AdapterNotFound:  # removed since its record was read
+            self._set_pin(record.name, None)
+
+    def _set_pin(self, name: str, digest: str | None) -> bool:
+        """Pin a name's digest and no other one, or none at all; False where that was so already."""
         with self._lock:
-            known = self._pinned.get(record.name)
-            if known == pinned:
-                return
-            if pinned is not None:
-                self._pinned[record.name] = pinned
-                self._resident.pin(pinned)
+            known = self._pinned.pop(name, None)
+            if digest is not None:
+                self._pinned[name] = digest
+            if known == digest:
+                return False
+            if digest is not None:
+                self._resident.pin(digest)
             if known is not None:
                 self._resident.unpin(known)
-            if pinned is None:
-                del self._pinned[record.name]
+        return True
 
 
 def _under_name(name: str, adapter: Adapter) -> Adapter:

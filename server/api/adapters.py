@@ -72,8 +72,8 @@ async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller
 @router.delete("/v1/adapters/{name}", dependencies=CHANGE)
 def delete_adapter(name: str, parts: PartsDep) -> DeletedAdapter:
     """Remove an adapter or an alias; running requests finish with what they began with."""
-    remove_adapter(parts, name)
-    return DeletedAdapter(id=name)
+    removed = remove_adapter(parts, name)
+    return DeletedAdapter(id=name, running=removed.running, was_pinned=removed.was_pinned)
 
 
 def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:

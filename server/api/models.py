@@ -1,10 +1,11 @@
 """GET and DELETE /v1/models: the base model and each adapter are models, as OpenAI clients see them."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
 
-from adapters.errors import AdapterNotFound
+from adapters.errors import AdapterError, AdapterNotFound
 from adapters.records import NameRecord
 from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
@@ -44,17 +45,35 @@ def get_model(model: str, parts: PartsDep) -> ModelCard:
 @router.delete("/v1/models/{model:path}", dependencies=CHANGE)
 def delete_model(model: str, parts: PartsDep) -> DeletedModel:
     """Remove an adapter or an alias; running requests finish with what they began with."""
-    remove_adapter(parts, model)
-    return DeletedModel(id=model)
+    removed = remove_adapter(parts, model)
+    return DeletedModel(id=model, running=removed.running, was_pinned=removed.was_pinned)
 
 
-def remove_adapter(parts: Parts, name: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a name that was removed was doing."""
+
+    running: int
+    was_pinned: bool
+
+
+def remove_adapter(parts: Parts, name: str) -> Removed:
     """Remove a name from store and memory. Raises BaseModelKept, AdapterNotFound, AdapterInUse."""
     if name == parts.resolver.base_name:
         raise BaseModelKept(f"{name} is the base model, which cannot be removed")
+    was_pinned = _is_pinned(parts, name)
     with pins_settled(parts):
         parts.registry.remove(name)
     parts.use.forget(name)
+    return Removed(running=parts.use.running(name).total(), was_pinned=was_pinned)
+
+
+def _is_pinned(parts: Parts, name: str) -> bool:
+    """Whether a name itself is pinned: an alias never is, and of a damaged record it cannot be told."""
+    with suppress(AdapterError):
+        record = parts.registry.store.record(name)
+        return record.name == name and record.pinned
+    return False
 
 
 def _base_card(parts: Parts) -> ModelCard:

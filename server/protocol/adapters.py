@@ -63,6 +63,9 @@ class DeletedAdapter(ResponseBody):
     id: str
     object: Literal["adapter"] = "adapter"
     deleted: Literal[True] = True
+    running: int
+    """Requests that still run, and finish on the version they began with; its memory is free after them."""
+    was_pinned: bool
 
 
 def _as_rollback(value: object) -> object:

@@ -25,3 +25,6 @@ class DeletedModel(ResponseBody):
     id: str
     object: Literal["model"] = "model"
     deleted: Literal[True] = True
+    running: int
+    """Requests that still run, and finish on the version they began with."""
+    was_pinned: bool

@@ -9,6 +9,7 @@ import pytest
 
 from adapters.errors import AdapterIncompatible, AdapterInUse, AdapterNameInvalid, AdapterNotFound, StoreFailure
 from adapters.manifest import ManifestDraft
+from adapters.records import NameRecord
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from adapters.tensor_file import WEIGHTS_FILE
@@ -238,3 +239,41 @@ def test_threads_that_publish_get_and_remove_at_once(tmp_path: Path) -> None:
         for writer in writers:
             writer.result()
         assert set().union(*(reader.result() for reader in readers)) <= published
+
+
+class _RemovedWhileRead(AdapterStore):
+    """A store whose name is removed by another process after its record, or its files, were read."""
+
+    removes_after_lookup = False
+    removes_after_read = False
+
+    def lookup(self, text: str, *, asker: str | None = None) -> tuple[NameRecord, str]:
+        found = super().lookup(text, asker=asker)
+        if self.removes_after_lookup:
+            self.removes_after_lookup = False
+            self.remove(text)
+        return found
+
+    def read(self, name: str, digest: str) -> Adapter:
+        adapter = super().read(name, digest)
+        if self.removes_after_read:
+            self.removes_after_read = False
+            self.remove(name)
+        return adapter
+
+
+def test_what_is_removed_while_it_is_loaded_is_not_kept(tmp_path: Path) -> None:
+    store = _RemovedWhileRead(tmp_path / "store")
+    registry = AdapterRegistry(store, base_identity())
+    store.publish("a", adapter_files(seed=1))
+    store.pin("a", pinned=True)
+    store.removes_after_read = True
+    assert registry.get("a").manifest.name == "a"
+    assert (registry.num_bytes, len(registry.pinned_digests())) == (0, 1)
+    registry = AdapterRegistry(store, base_identity())
+    store.publish("a", adapter_files(seed=1))
+    store.pin("a", pinned=True)
+    store.removes_after_lookup = True
+    with pytest.raises(AdapterNotFound):
+        registry.get("a")
+    assert (registry.num_bytes, registry.pinned_digests()) == (0, set())

@@ -104,7 +104,13 @@ async def test_deleting(served: Served) -> None:
     await client.patch(f"{ADAPTERS}/team", json={"alias": "prod"})
     assert (await client.delete(f"{ADAPTERS}/team")).status_code == 409
     assert (await client.delete("/v1/models/prod")).json()["deleted"] is True
-    assert (await client.delete(f"{ADAPTERS}/team")).json() == {"id": "team", "object": "adapter", "deleted": True}
+    assert (await client.delete(f"{ADAPTERS}/team")).json() == {
+        "id": "team",
+        "object": "adapter",
+        "deleted": True,
+        "running": 0,
+        "was_pinned": False,
+    }
     for path in (f"{ADAPTERS}/team", "/v1/models/team"):
         assert (await client.delete(path)).status_code == 404
         assert (await client.get(path)).status_code == 404
