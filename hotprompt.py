@@ -125,6 +125,12 @@ def serve(
             "Default: none."
         ),
     ] = None,
+    adapter_roots: Annotated[
+        str | None,
+        typer.Option(
+            help="Directories below which POST /v1/load_lora_adapter may read adapters, comma-separated. Default: none."
+        ),
+    ] = None,
 ) -> None:
     """Serve the base model and its adapters. Each flag is also an environment variable, as HOTPROMPT_PORT.
 

@@ -10,7 +10,19 @@ from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
 from adapters.registry import AdapterRegistry
-from server.api import adapters, chat, completions, embeddings, health, metrics, models, responses, schema, tokens
+from server.api import (
+    adapters,
+    chat,
+    completions,
+    embeddings,
+    health,
+    lora_adapters,
+    metrics,
+    models,
+    responses,
+    schema,
+    tokens,
+)
 from server.api.answered_by import AdapterHeaderMiddleware
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
@@ -27,6 +39,7 @@ from server.engine.errors import EngineError
 from server.errors import install_error_handlers
 from server.keys import read_callers
 from server.services import Services
+from server.sources.roots import AdapterRoots
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
@@ -68,6 +81,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         tokens.router,
         models.router,
         adapters.router,
+        lora_adapters.router,
         health.router,
         metrics.router,
         schema.router,
@@ -113,6 +127,7 @@ def _parts(services: Services, settings: Settings) -> Parts:
         keys=KeyRing(callers),
         limits=limits,
         use=use,
+        roots=AdapterRoots(settings.adapter_roots),
         shutdown_grace_seconds=settings.shutdown_grace_seconds,
         started=int(time.time()),
     )

@@ -18,6 +18,7 @@ ENV_PREFIX = "HOTPROMPT_"
 MAX_REQUESTS_PER_MINUTE = 1_000_000
 MAX_TOKENS_PER_MINUTE = 1_000_000_000
 MAX_ORIGINS = 100
+MAX_ROOTS = 100
 
 _SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", re.IGNORECASE)
 _ORIGIN_PATTERN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
@@ -52,6 +53,17 @@ def _split_origins(text: object) -> object:
     return tuple(origin.strip() for origin in text.split(",")) if isinstance(text, str) else text
 
 
+def _split_roots(text: object) -> object:
+    return tuple(Path(root.strip()) for root in text.split(",")) if isinstance(text, str) else text
+
+
+def _check_root(root: Path) -> Path:
+    root = root.expanduser()
+    if not root.is_absolute() or not root.is_dir():
+        raise PydanticCustomError("root", "must be directories that exist, by their absolute paths")
+    return root
+
+
 def _check_origin(origin: str) -> str:
     if _ORIGIN_PATTERN.fullmatch(origin) is None:
         raise PydanticCustomError(
@@ -65,6 +77,7 @@ def _expand(path: Path) -> Path:
 
 
 Origin = Annotated[str, Field(max_length=255), AfterValidator(_check_origin)]
+AdapterRoot = Annotated[Path, AfterValidator(_check_root)]
 
 
 Keys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_keys)]
@@ -163,6 +176,13 @@ class Settings(BaseSettings):
         default=(),
         max_length=MAX_ORIGINS,
         description="Origins whose web pages may call this server, comma-separated, as https://chat.example. "
+        "Default: none.",
+    )
+
+    adapter_roots: Annotated[tuple[AdapterRoot, ...], NoDecode, BeforeValidator(_split_roots)] = Field(
+        default=(),
+        max_length=MAX_ROOTS,
+        description="Directories below which POST /v1/load_lora_adapter may read adapters, comma-separated. "
         "Default: none.",
     )
 

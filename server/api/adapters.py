@@ -44,11 +44,7 @@ def get_adapter(name: str, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
 async def upload_adapter(request: Request, response: Response, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
     """Publish an adapter, live: when the answer comes, its name stands for it and its virtual tokens are computed."""
     upload = await read_upload(request)
-    adapter = await asyncio.to_thread(_check, parts, upload.name, upload.files)
-    is_pinned = await asyncio.to_thread(_is_pinned, parts, upload.name)
-    with pins_settled(parts, adapter.injection.digest):
-        await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
-        await asyncio.to_thread(parts.registry.publish, upload.name, upload.files)
+    await publish_live(parts, upload.name, upload.files)
     response.headers["location"] = f"/v1/adapters/{upload.name}"
     return await asyncio.to_thread(get_adapter, upload.name, parts, caller)
 
@@ -74,6 +70,15 @@ def delete_adapter(name: str, parts: PartsDep) -> DeletedAdapter:
     """Remove an adapter or an alias; running requests finish with what they began with."""
     removed = remove_adapter(parts, name)
     return DeletedAdapter(id=name, running=removed.running, was_pinned=removed.was_pinned)
+
+
+async def publish_live(parts: Parts, name: str, files: AdapterFiles) -> None:
+    """Publish an adapter whose virtual tokens are computed before its name stands for it."""
+    adapter = await asyncio.to_thread(_check, parts, name, files)
+    is_pinned = await asyncio.to_thread(_is_pinned, parts, name)
+    with pins_settled(parts, adapter.injection.digest):
+        await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
+        await asyncio.to_thread(parts.registry.publish, name, files)
 
 
 def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:

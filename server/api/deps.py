@@ -16,6 +16,7 @@ from server.api.limits import RateLimits
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineStopping
 from server.keys import Caller
+from server.sources.roots import AdapterRoots
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
@@ -38,6 +39,7 @@ class Parts:
     keys: KeyRing
     limits: RateLimits
     use: AdapterUse
+    roots: AdapterRoots
     shutdown_grace_seconds: float
     started: int
 

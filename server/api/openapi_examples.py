@@ -51,6 +51,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "a chat": {"model": ADAPTER, "messages": _REVIEW},
     },
     "POST /detokenize": {"token ids": {"model": BASE, "tokens": [72, 101, 108, 108, 111]}},
+    "POST /v1/load_lora_adapter": {
+        "a directory": {"lora_name": "support", "lora_path": "/srv/adapters/support"},
+        "a new version": {"lora_name": "support", "lora_path": "/srv/adapters/support-2", "load_inplace": True},
+    },
+    "POST /v1/unload_lora_adapter": {"an adapter": {"lora_name": "support"}},
     "PATCH /v1/adapters/{name}": {
         "back to the version before": {"rollback": True},
         "another version for one in twenty": {"canary": {"digest": "5f1c08ab92de", "percent": 5}},

@@ -1,5 +1,7 @@
 """Settings: flags before environment before defaults, and mistakes that name their flag and limit."""
 
+from pathlib import Path
+
 import pytest
 
 from server.config import SettingsError, load_settings, parse_size
@@ -33,6 +35,16 @@ def test_each_mistake_is_a_line_with_flag_and_limit(monkeypatch: pytest.MonkeyPa
     for said in ("--port 70000", "65535", "--device tpu", "--kv-cache-memory much", "512MiB", "--quantization int4"):
         assert any(said in line for line in lines), said
     assert any("HOTPROMPT_MAX_NUM_SEQS" in line for line in lines)
+
+
+def test_adapter_roots_are_directories_that_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert load_settings().adapter_roots == ()
+    (tmp_path / "b").mkdir()
+    monkeypatch.setenv("HOTPROMPT_ADAPTER_ROOTS", f"{tmp_path}, {tmp_path / 'b'}")
+    assert load_settings().adapter_roots == (tmp_path, tmp_path / "b")
+    for wrong in ("adapters", f"{tmp_path},", str(tmp_path / "nowhere")):
+        with pytest.raises(SettingsError, match="--adapter-roots"):
+            load_settings(adapter_roots=wrong)
 
 
 def test_memory_and_queue_have_defaults_and_limits() -> None:

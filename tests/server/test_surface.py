@@ -14,7 +14,14 @@ from tests.server.building import app_client, chat_body, tiny_settings
 from tests.server.conftest import Served
 
 OPEN = {"/health", "/ready", "/openapi.json"}
-CHANGING = {"POST /v1/adapters", "PATCH /v1/adapters/{name}", "DELETE /v1/adapters/{name}", "DELETE /v1/models/{model}"}
+CHANGING = {
+    "POST /v1/adapters",
+    "PATCH /v1/adapters/{name}",
+    "DELETE /v1/adapters/{name}",
+    "DELETE /v1/models/{model}",
+    "POST /v1/load_lora_adapter",
+    "POST /v1/unload_lora_adapter",
+}
 
 
 def _locked(base: Path, store: Path) -> Settings:
