@@ -59,6 +59,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "PATCH /v1/adapters/{name}": {
         "back to the version before": {"rollback": True},
         "another version for one in twenty": {"canary": {"digest": "5f1c08ab92de", "percent": 5}},
+        "one version for all again": {"canary": None},
         "always in memory, with one more name": {"pinned": True, "alias": "sentiment"},
     },
 }

@@ -35,6 +35,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from schemathesis.transport.serialization import Binary
 
+from adapters.weights import read_adapter
 from server.api.openapi_examples import EXAMPLES
 from server.app import create_app
 from server.services import Services, build_services
@@ -50,6 +51,8 @@ CHECKS: list[Any] = [
     negative_data_rejection,
 ]
 BASE, ADAPTER = "tiny-llama", "team"
+OTHER_VERSION = -1
+"""The seed of a version that the adapter has beside its current one, for a canary."""
 ROUND = 25
 """Cases of one operation in a row; before each round the adapter is there again."""
 MAX_MODEL_LEN = 256
@@ -115,7 +118,8 @@ def fuzz(
     while report.num_cases < num_cases:
         for operation in operations:
             for mode in _modes_of(operation):
-                services.registry.store.publish(ADAPTER, soft_prompt_files(round_number))
+                for version in (OTHER_VERSION, round_number):
+                    services.registry.store.publish(ADAPTER, soft_prompt_files(version))
                 if report.num_cases < num_cases:
                     _one_round(operation, mode, report, number=round_number)
         round_number += 1
@@ -180,7 +184,15 @@ def _begin_with_an_example(case: Case[Any], random: Random) -> None:
     for name in NOT_ADDED & added.keys():
         del added[name]
     limits = {ANSWER_LIMITS[label]: random.randint(1, 16)} if label in ANSWER_LIMITS else {}
-    case.body = random.choice(list(EXAMPLES[label].values())) | added | limits
+    case.body = _with_a_real_version(random.choice(list(EXAMPLES[label].values())) | added | limits)
+
+
+def _with_a_real_version(body: dict[str, Any]) -> dict[str, Any]:
+    """A canary's digest that nobody has published would be a 404."""
+    if not isinstance(canary := body.get("canary"), dict) or "digest" not in canary:
+        return body
+    digest = read_adapter(ADAPTER, soft_prompt_files(OTHER_VERSION)).manifest.digest
+    return body | {"canary": canary | {"digest": digest}}
 
 
 def _checks_of(case: Case[Any], mode: GenerationMode) -> list[Any]:
