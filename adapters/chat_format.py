@@ -1,5 +1,7 @@
 """How messages become token ids, at training and at serving time alike; travels with the adapter. Knows no HTTP."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -66,6 +68,12 @@ class ChatFormat(BaseModel):
     system_prompt: str | None = Field(default=None, max_length=MAX_TEMPLATE_CHARS)
     stop: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(default=(), max_length=4)
     sampling: SamplingDefaults = SamplingDefaults()
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 in hex of what decides a prompt's token ids: template, system prompt, special tokens."""
+        parts = [self.template, self.system_prompt, self.add_special_tokens]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @cached_property
     def names(self) -> frozenset[str]:

@@ -1,16 +1,21 @@
 """hotprompt.json: what hotprompt records about an adapter beside PEFT's own files. Knows no tensors and no store."""
 
 import json
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.chat_format import ChatFormat
 from adapters.errors import AdapterInvalid
+from adapters.probes import Probes
 
 AdapterKind = Literal["prompt_tuning", "p_tuning"]
 
 MANIFEST_FILE = "hotprompt.json"
+
+_NUMBERS_ON_LINES = re.compile(r"\[\n[\s\d,]+\]")
+"""A list of ids as json indents it; a string never holds a bare line break."""
 
 
 class _Record(BaseModel):
@@ -72,10 +77,17 @@ class AdapterManifest(_Record):
     base: BaseIdentity | None = None
     chat_format: ChatFormat | None = None
     training: TrainingFacts | None = None
+    probes: Probes | None = None
+
+    @property
+    def chat_format_fingerprint(self) -> str | None:
+        """Of the adapter's own chat format, as `Probes` have it."""
+        return None if self.chat_format is None else self.chat_format.fingerprint
 
     def to_json(self) -> bytes:
         """The file's bytes, stable for equal content."""
-        return (json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+        text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False)
+        return (_NUMBERS_ON_LINES.sub(_on_one_line, text) + "\n").encode()
 
 
 class ManifestDraft(_Record):
@@ -86,6 +98,7 @@ class ManifestDraft(_Record):
     base: BaseIdentity | None = None
     chat_format: ChatFormat | None = None
     training: TrainingFacts | None = None
+    probes: Probes | None = None
 
     def canonical_json(self) -> bytes:
         """Bytes that enter the content digest: what decides the adapter's behaviour and its recorded history.
@@ -105,6 +118,10 @@ def parse_manifest_draft(content: bytes) -> ManifestDraft:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise AdapterInvalid(MANIFEST_FILE, f"'{field}': {first['msg']}") from None
+
+
+def _on_one_line(numbers: re.Match[str]) -> str:
+    return " ".join(numbers[0].split()).replace("[ ", "[").replace(" ]", "]")
 
 
 def _json(content: bytes) -> Any:

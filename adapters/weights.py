@@ -6,10 +6,10 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from adapters.errors import AdapterIncompatible, AdapterInvalid
-from adapters.files import AdapterFiles, content_digest
+from adapters.errors import AdapterIncompatible, AdapterInvalid, AdapterTooLarge
+from adapters.files import MAX_FILE_BYTES, AdapterFiles, content_digest
 from adapters.injections import Injection, SoftPrompt
-from adapters.manifest import AdapterManifest, BaseIdentity, ManifestDraft, parse_manifest_draft
+from adapters.manifest import MANIFEST_FILE, AdapterManifest, BaseIdentity, ManifestDraft, parse_manifest_draft
 from adapters.peft_config import parse_peft_config
 from adapters.tensor_file import TENSOR_NAME, WEIGHTS_FILE, check_tensor_file
 
@@ -48,7 +48,10 @@ def read_adapter(name: str, files: AdapterFiles) -> Adapter:
         base=draft.base,
         chat_format=draft.chat_format,
         training=draft.training,
+        probes=draft.probes,
     )
+    if len(manifest.to_json()) > MAX_FILE_BYTES[MANIFEST_FILE]:  # ours is laid out anew, and must be readable again
+        raise AdapterTooLarge(MANIFEST_FILE, f"over the limit of {MAX_FILE_BYTES[MANIFEST_FILE]} bytes")
     return Adapter(manifest, SoftPrompt(digest, _finite_rows(files.weights)))
 
 

@@ -23,6 +23,7 @@ from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files
 from training.model import add_soft_prompt, count_parameters, num_virtual_tokens
 from training.prepare import PreparedRun, check_positions, prepare_run
+from training.probes import make_probes
 from training.progress import evaluation_progress, say, training_progress
 from training.trainer import LossPoint, build_trainer
 
@@ -207,7 +208,8 @@ def _publish(
         evaluation=evaluation,
     )
     identity = run.base.identity
-    draft = ManifestDraft(base=identity, chat_format=run.chat_format, training=facts)
+    probes = make_probes(model, run.base.tokenizer, run.chat_format, run.held_out or run.train.answered)
+    draft = ManifestDraft(base=identity, chat_format=run.chat_format, training=facts, probes=probes)
     card = model_card(config.name, identity, facts, loop.losses)
     adapter = run.store.publish(config.name, adapter_files(model, draft, base_name=identity.name, card=card))
     digest = adapter.manifest.digest

@@ -16,6 +16,7 @@ from adapters.manifest import (
     TrainingFacts,
     parse_manifest_draft,
 )
+from adapters.probes import Probe, Probes
 from tests.adapters.making import base_identity
 
 TRAINING = TrainingFacts(
@@ -47,6 +48,7 @@ MANIFEST = AdapterManifest(
     chat_format=DRAFT.chat_format,
     training=DRAFT.training,
 )
+PROBE: dict[str, Any] = {"prompt_ids": [1, 2], "expected_ids": [3], "mean_logprob": -0.5}
 
 
 def test_a_manifest_is_read_back_as_its_makers_part() -> None:
@@ -56,6 +58,24 @@ def test_a_manifest_is_read_back_as_its_makers_part() -> None:
 def test_the_file_is_stable_and_readable() -> None:
     assert MANIFEST.to_json() == MANIFEST.model_copy().to_json()
     assert "下面是".encode() in MANIFEST.to_json()
+
+
+def test_probes_are_part_of_the_record_and_lie_on_one_line_each() -> None:
+    probes = Probes(
+        dtype="float32", items=(Probe(prompt_ids=tuple(range(300)), expected_ids=(5, 6), mean_logprob=-0.5),)
+    )
+    manifest = MANIFEST.model_copy(update={"probes": probes})
+    assert parse_manifest_draft(manifest.to_json()).probes == probes
+    assert b'"expected_ids": [5, 6]' in manifest.to_json()
+    assert DRAFT.model_copy(update={"probes": probes}).canonical_json() != DRAFT.canonical_json()
+
+
+def test_what_looks_like_a_list_of_numbers_in_a_text_is_left_alone() -> None:
+    text = "[\n  1,\n  2\n]"
+    manifest = MANIFEST.model_copy(update={"chat_format": ChatFormat(template=text)})
+    draft = parse_manifest_draft(manifest.to_json())
+    assert draft.chat_format is not None
+    assert draft.chat_format.template == text
 
 
 def test_an_empty_manifest_says_nothing() -> None:
@@ -90,6 +110,18 @@ def test_defaults_are_not_part_of_the_canonical_bytes() -> None:
         ({"chat_format": {"template": "x", "sampling": {"temperature": 99}}}, "chat_format.sampling.temperature"),
         ({"chat_format": {"template": "x", "unknown": 1}}, "chat_format.unknown"),
         ({"base": {"name": "x"}}, "base.model_type"),
+        ({"probes": {"dtype": "float32", "items": []}}, "probes.items"),
+        ({"probes": {"dtype": "int8", "items": [PROBE]}}, "probes.dtype"),
+        ({"probes": {"dtype": "float32", "items": [PROBE] * 65}}, "probes.items"),
+        ({"probes": {"dtype": "float32", "items": [PROBE | {"prompt_ids": [1] * 4097}]}}, "probes.items.0.prompt_ids"),
+        ({"probes": {"dtype": "float32", "items": [PROBE | {"prompt_ids": [1] * 4096}] * 17}}, "probes"),
+        ({"probes": {"dtype": "float32", "items": [PROBE | {"expected_ids": []}]}}, "probes.items.0.expected_ids"),
+        (
+            {"probes": {"dtype": "float32", "items": [PROBE | {"expected_ids": [1] * 65}]}},
+            "probes.items.0.expected_ids",
+        ),
+        ({"probes": {"dtype": "float32", "items": [PROBE | {"prompt_ids": [-1]}]}}, "probes.items.0.prompt_ids.0"),
+        ({"probes": {"dtype": "float32", "items": [PROBE | {"mean_logprob": 0.1}]}}, "probes.items.0.mean_logprob"),
         ({"training": TRAINING.model_dump(mode="json") | {"final_loss": float("nan")}}, "training.final_loss"),
         ({"training": TRAINING.model_dump(mode="json") | {"seconds": float("inf")}}, "training.seconds"),
         ({"training": TRAINING.model_dump(mode="json") | {"settings": {"a": [1]}}}, "training.settings.a"),
