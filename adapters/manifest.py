@@ -10,7 +10,9 @@ from adapters.chat_format import ChatFormat
 from adapters.errors import AdapterInvalid
 from adapters.probes import Probes
 
-AdapterKind = Literal["prompt_tuning", "p_tuning"]
+AdapterKind = Literal[
+    "prompt_tuning", "p_tuning", "multitask_prompt_tuning", "cpt", "prefix_tuning", "cartridge", "lora", "ia3"
+]
 
 MANIFEST_FILE = "hotprompt.json"
 
@@ -64,16 +66,18 @@ class AdapterManifest(_Record):
     """One published adapter.
 
     `digest` is the content digest (see `adapters.files`); `base` and `chat_format` are None for an adapter that was
-    made elsewhere and says nothing of them: it is then held to the width of the base alone, and the base's own chat
-    format is used.
+    made elsewhere and says nothing of them: it is then held to the shape of the base alone, and the base's own chat
+    format is used. `hidden_size` is the width of a soft prompt's rows, None for what has no such rows; `task` is which
+    one a multitask prompt is composed for.
     """
 
     format_version: Literal[1] = 1
     name: str = Field(max_length=63)
     digest: str = Field(max_length=64)
     kind: AdapterKind
-    num_virtual_tokens: int = Field(ge=1)
-    hidden_size: int = Field(ge=1)
+    num_virtual_tokens: int = Field(ge=0)
+    hidden_size: int | None = Field(default=None, ge=1)
+    task: int = Field(default=0, ge=0)
     base: BaseIdentity | None = None
     chat_format: ChatFormat | None = None
     training: TrainingFacts | None = None
@@ -95,6 +99,7 @@ class ManifestDraft(_Record):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
+    task: int = Field(default=0, ge=0)
     base: BaseIdentity | None = None
     chat_format: ChatFormat | None = None
     training: TrainingFacts | None = None

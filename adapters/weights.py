@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
-
+from adapters.delta_tensors import read_ia3, read_lora
 from adapters.errors import AdapterIncompatible, AdapterInvalid, AdapterTooLarge
 from adapters.files import MAX_FILE_BYTES, AdapterFiles, content_digest
 from adapters.injections import Injection, SoftPrompt
 from adapters.manifest import MANIFEST_FILE, AdapterManifest, BaseIdentity, ManifestDraft, parse_manifest_draft
-from adapters.peft_config import parse_peft_config
-from adapters.tensor_file import TENSOR_NAME, WEIGHTS_FILE, check_tensor_file
+from adapters.peft_config import (
+    KVRowsConfig,
+    LoraConfig,
+    MultitaskConfig,
+    PeftConfig,
+    SoftPromptConfig,
+    parse_peft_config,
+)
+from adapters.prompt_tensors import read_kv_rows, read_multitask_prompt, read_soft_prompt
+from adapters.tensor_file import WEIGHTS_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +28,23 @@ class Adapter:
 
 
 def read_adapter(name: str, files: AdapterFiles) -> Adapter:
-    """Check the files of an adapter against each other and read its tensor.
+    """Check the files of an adapter against each other and read what it injects.
 
     Raises AdapterInvalid naming the file and the field; nothing is allocated before the header is known to be right.
     """
     config = parse_peft_config(files.config)
     draft = parse_manifest_draft(files.manifest) if files.manifest is not None else ManifestDraft()
-    rows, width = check_tensor_file(files.weights).shape
-    if rows != config.num_virtual_tokens:
-        raise AdapterInvalid(
-            WEIGHTS_FILE, f"has {rows} rows, adapter_config.json says num_virtual_tokens {config.num_virtual_tokens}"
-        )
-    if config.token_dim is not None and width != config.token_dim:
-        raise AdapterInvalid(
-            WEIGHTS_FILE, f"rows are {width} wide, adapter_config.json says token_dim {config.token_dim}"
-        )
+    if draft.task and not isinstance(config, MultitaskConfig):
+        raise AdapterInvalid(MANIFEST_FILE, f"'task' is {draft.task}, but {config.peft_type} has no tasks")
     digest = content_digest(files.config, files.weights, draft)
+    injection = _injection(digest, config, draft, files.weights)
     manifest = AdapterManifest(
         name=name,
         digest=digest,
         kind=config.kind,
-        num_virtual_tokens=rows,
-        hidden_size=width,
+        num_virtual_tokens=injection.num_virtual_tokens,
+        hidden_size=injection.embeddings.shape[1] if isinstance(injection, SoftPrompt) else None,
+        task=draft.task,
         base=draft.base,
         chat_format=draft.chat_format,
         training=draft.training,
@@ -52,12 +52,12 @@ def read_adapter(name: str, files: AdapterFiles) -> Adapter:
     )
     if len(manifest.to_json()) > MAX_FILE_BYTES[MANIFEST_FILE]:  # ours is laid out anew, and must be readable again
         raise AdapterTooLarge(MANIFEST_FILE, f"over the limit of {MAX_FILE_BYTES[MANIFEST_FILE]} bytes")
-    return Adapter(manifest, SoftPrompt(digest, _finite_rows(files.weights)))
+    return Adapter(manifest, injection)
 
 
 def check_compatible(manifest: AdapterManifest, base: BaseIdentity) -> None:
-    """Raises AdapterIncompatible when the adapter's width or its recorded base is not this base model's."""
-    if manifest.hidden_size != base.hidden_size:
+    """Raises AdapterIncompatible when a soft prompt's width or the recorded base is not this base model's."""
+    if manifest.hidden_size not in (None, base.hidden_size):
         raise AdapterIncompatible(
             f"{WEIGHTS_FILE}: rows are {manifest.hidden_size} wide, the base model {base.name} needs {base.hidden_size}"
         )
@@ -72,16 +72,15 @@ def check_compatible(manifest: AdapterManifest, base: BaseIdentity) -> None:
         raise AdapterIncompatible(f"hotprompt.json: made with another tokenizer than the one of {base.name}")
 
 
-def _finite_rows(weights: bytes) -> torch.Tensor:
-    try:
-        rows = safetensors.torch.load(weights)[TENSOR_NAME].to(torch.float32)
-    except SafetensorError:  # whatever the library refuses beyond our own check of the header
-        raise AdapterInvalid(WEIGHTS_FILE, "not a safetensors file") from None
-    if not bool(torch.isfinite(rows).all()):
-        raise AdapterInvalid(WEIGHTS_FILE, "holds NaN or infinite values")
-    # A bfloat16 or float16 base casts the rows down: a value beyond float16 would become infinite there.
-    if bool(rows.abs().max() > torch.finfo(torch.float16).max):
-        raise AdapterInvalid(
-            WEIGHTS_FILE, f"holds values beyond ±{torch.finfo(torch.float16).max:.0f}, the largest of float16"
-        )
-    return rows
+def _injection(digest: str, config: PeftConfig, draft: ManifestDraft, weights: bytes) -> Injection:
+    match config:
+        case MultitaskConfig():
+            return read_multitask_prompt(digest, config, weights, task=draft.task)
+        case SoftPromptConfig():
+            return read_soft_prompt(digest, config, weights)
+        case KVRowsConfig():
+            return read_kv_rows(digest, config, weights)
+        case LoraConfig():
+            return read_lora(digest, config, weights)
+        case _:
+            return read_ia3(digest, weights)

@@ -10,8 +10,8 @@ from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
 from adapters.base_model import BaseModel, load_weights
 from adapters.files import CONFIG_FILE, AdapterFiles
+from adapters.prompt_tensors import ROWS
 from adapters.store import AdapterStore
-from adapters.tensor_file import TENSOR_NAME
 from benchmarks.servers import LORA_RANK
 
 _EMBEDDING_STD = 0.02
@@ -33,7 +33,7 @@ class SoftPromptMaker:
     def make(self, seed: int) -> AdapterFiles:
         """The files of one adapter, float32, as PEFT writes them."""
         rows = torch.randn(self._shape, generator=torch.Generator().manual_seed(seed)) * _EMBEDDING_STD
-        return AdapterFiles(self._config, safetensors.torch.save({TENSOR_NAME: rows}, metadata={"format": "pt"}))
+        return AdapterFiles(self._config, safetensors.torch.save({ROWS: rows}, metadata={"format": "pt"}))
 
 
 def publish_soft_prompts(store: AdapterStore, maker: SoftPromptMaker, names: tuple[str, ...]) -> None:

@@ -31,7 +31,7 @@ class AdapterSummary:
     digest: str
     kind: str
     num_virtual_tokens: int
-    hidden_size: int
+    hidden_size: int | None
     size: int
     created: int
     pinned: bool

@@ -29,12 +29,17 @@ def print_list(console: Console, adapters: Sequence[AdapterSummary]) -> None:
     console.print(table)
 
 
+def _kind(adapter: AdapterSummary) -> str:
+    width = "" if adapter.hidden_size is None else f", {adapter.hidden_size} wide"
+    return f"{adapter.kind}, {adapter.num_virtual_tokens} virtual tokens{width}"
+
+
 def print_one(console: Console, adapter: AdapterSummary) -> None:
     """Everything there is to say of one adapter."""
     lines = {
         "name": adapter.name,
         "digest": adapter.digest,
-        "kind": f"{adapter.kind}, {adapter.num_virtual_tokens} virtual tokens, {adapter.hidden_size} wide",
+        "kind": _kind(adapter),
         "base": adapter.base or "not recorded",
         "size": f"{adapter.size:,} bytes",
         "published": _day(adapter.created),

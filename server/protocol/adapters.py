@@ -45,7 +45,8 @@ class AdapterRecord(ResponseBody):
     resident: bool
     kind: str
     num_virtual_tokens: int
-    hidden_size: int
+    hidden_size: int | None
+    """Width of a soft prompt's rows; null for adapters of other kinds."""
     size: int
     base: str | None
     training: dict[str, Any] | None

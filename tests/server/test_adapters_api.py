@@ -143,7 +143,7 @@ BAD_UPLOADS: dict[str, tuple[dict[str, Any], str]] = {
     "of a wrong width": ({"weights": tensor_bytes(random_rows(width=HIDDEN_SIZE + 1))}, "64"),
     "with NaN": ({"weights": tensor_bytes(NOT_FINITE)}, "NaN"),
     "for another base": ({"manifest": _another_base()}, "other"),
-    "of a kind that is not served": ({"config": peft_config(peft_type="LORA")}, "LORA"),
+    "of a kind that is not served": ({"config": peft_config(peft_type="ADALORA")}, "ADALORA"),
     "with a config that is no JSON": ({"config": b"{"}, "JSON"),
     "of too many virtual tokens": ({"config": peft_config(num_virtual_tokens=4_000_000)}, "4096"),
     "with a manifest of wrong fields": ({"manifest": b'{"chat_format": {"template": 5}}'}, "chat_format.template"),
