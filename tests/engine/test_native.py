@@ -1,22 +1,11 @@
 """The native decoder against the stock model, on tiny bfloat16 models; skipped where CPU or compiler cannot have it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from adapters.injections import SoftPrompt
 from server.engine.batch import Batch, ScheduledSequence
@@ -33,56 +22,13 @@ from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
 from server.engine.step_inputs import StepInputs
 from tests.engine.build import run_to_end, standing_still
+from tests.engine.native_models import COMMON, MODELS, native_model
 from tests.native import require_native
 from tests.tiny import tiny_model
 
-COMMON: dict[str, Any] = {
-    "vocab_size": 257,
-    "hidden_size": 96,
-    "intermediate_size": 112,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 1024,
-    "initializer_range": 0.15,
-    "bos_token_id": 256,
-    "eos_token_id": 256,
-    "pad_token_id": 256,
-}
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 10_000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-MODELS: dict[str, Callable[[], PreTrainedModel]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON)),
-    "llama3": lambda: LlamaForCausalLM(LlamaConfig(**COMMON, rope_parameters=LLAMA3_ROPE)),
-    "mistral": lambda: MistralForCausalLM(MistralConfig(**COMMON, sliding_window=24)),
-    "qwen2": lambda: Qwen2ForCausalLM(
-        Qwen2Config(**COMMON, use_sliding_window=True, sliding_window=40, max_window_layers=1)
-    ),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**COMMON)),
-}
 BLOCK_BYTES = 2 * 3 * 2 * 16 * 16 * 2
 """Keys and values, 3 layers, 2 KV heads of 16, 16 tokens, bfloat16."""
 LENGTHS = (1, 600, 15, 16, 17, 70)
-
-
-def _model(name: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Equal weights in every dtype: they are rounded to bfloat16 first."""
-    torch.manual_seed(0)
-    model = MODELS[name]()
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
-            torch.nn.init.normal_(parameter, mean=1.0, std=0.1)  # norms and biases that are not ones and zeros
-    model.requires_grad_(requires_grad=False)
-    torch.nn.Module.to(model.train(mode=False), torch.bfloat16)
-    torch.nn.Module.to(model, dtype)
-    return model
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +102,8 @@ def _stock_logits(model: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_as_near_to_float32_as_the_stock_model_in_bfloat16(name: str, cache: Path) -> None:
-    stock = _model(name, torch.bfloat16)
-    exact = _stock_logits(_model(name, torch.float32))
+    stock = native_model(name, torch.bfloat16)
+    exact = _stock_logits(native_model(name, torch.float32))
     with torch.inference_mode():
         forward = NativeForward(stock, num_blocks=256, max_model_len=1000, is_int8=False, cache=cache)
         stock_error = (_stock_logits(stock) - exact).norm() / exact.norm()
@@ -183,20 +129,20 @@ def _pooled(engine: Engine) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_mean_hidden_states_are_as_near_to_float32_as_the_stock_models(name: str, cache: Path) -> None:
-    stock = _model(name, torch.bfloat16)
+    stock = native_model(name, torch.bfloat16)
     with torch.inference_mode():
-        exact = _means(_model(name, torch.float32))
+        exact = _means(native_model(name, torch.float32))
         stock_error = (_means(stock) - exact).norm() / exact.norm()
     whole = _pooled(_engine(stock, cache))
     assert (whole - exact).norm() / exact.norm() < 1.5 * stock_error
-    chunked = _pooled(_engine(_model(name, torch.bfloat16), cache, max_num_seqs=16, max_num_batched_tokens=16))
+    chunked = _pooled(_engine(native_model(name, torch.bfloat16), cache, max_num_seqs=16, max_num_batched_tokens=16))
     assert (whole - chunked).norm() / exact.norm() < 1e-7
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_int8_stays_near(name: str, cache: Path) -> None:
-    stock = _model(name, torch.bfloat16)
-    exact = _stock_logits(_model(name, torch.float32))
+    stock = native_model(name, torch.bfloat16)
+    exact = _stock_logits(native_model(name, torch.float32))
     with torch.inference_mode():
         forward = NativeForward(stock, num_blocks=256, max_model_len=1000, is_int8=True, cache=cache)
         int8 = _logits(forward, stock.get_input_embeddings(), _prompts(), chunk=1000)
@@ -208,12 +154,14 @@ def test_int8_stays_near(name: str, cache: Path) -> None:
 )
 def test_every_row_is_the_same_whatever_runs_beside_it(name: str, cache: Path, *, is_int8: bool) -> None:
     """Bit by bit, and so in tokens: alone, in one batch, in chunks, and from the prefix cache."""
-    alone = _answers(_engine(_model(name, torch.bfloat16), cache, is_int8=is_int8), together=False)
+    alone = _answers(_engine(native_model(name, torch.bfloat16), cache, is_int8=is_int8), together=False)
     assert len({tuple(answer) for answer in alone}) > 16
-    roomy = _engine(_model(name, torch.bfloat16), cache, is_int8=is_int8)
+    roomy = _engine(native_model(name, torch.bfloat16), cache, is_int8=is_int8)
     assert _answers(roomy, together=True) == alone
     assert _answers(roomy, together=True) == alone
-    narrow = _engine(_model(name, torch.bfloat16), cache, is_int8=is_int8, max_num_seqs=16, max_num_batched_tokens=16)
+    narrow = _engine(
+        native_model(name, torch.bfloat16), cache, is_int8=is_int8, max_num_seqs=16, max_num_batched_tokens=16
+    )
     assert _answers(narrow, together=True) == alone
 
 
@@ -223,7 +171,7 @@ def test_preemption_changes_nothing(cache: Path, *, is_int8: bool) -> None:
     answers = []
     for num_blocks in (1000, 20):
         engine = _engine(
-            _model("llama", torch.bfloat16),
+            native_model("llama", torch.bfloat16),
             cache,
             is_int8=is_int8,
             max_model_len=200,
@@ -238,8 +186,8 @@ def test_preemption_changes_nothing(cache: Path, *, is_int8: bool) -> None:
 
 @pytest.mark.parametrize("is_int8", [False, True])
 def test_a_poisoned_request_fails_alone_and_leaves_nothing_behind(cache: Path, *, is_int8: bool) -> None:
-    healthy = _answers(_engine(_model("llama", torch.bfloat16), cache, is_int8=is_int8), together=True)
-    engine = _engine(_model("llama", torch.bfloat16), cache, is_int8=is_int8, kv_cache_bytes=70 * BLOCK_BYTES)
+    healthy = _answers(_engine(native_model("llama", torch.bfloat16), cache, is_int8=is_int8), together=True)
+    engine = _engine(native_model("llama", torch.bfloat16), cache, is_int8=is_int8, kv_cache_bytes=70 * BLOCK_BYTES)
     poison = SoftPrompt("poison", torch.full((20, COMMON["hidden_size"]), float("nan")))
     for number in range(3):  # enough to write into every block
         engine.add_request(1000 + number, _prompts()[1], SamplingParams(max_tokens=4), poison)
@@ -253,7 +201,7 @@ def test_a_poisoned_request_fails_alone_and_leaves_nothing_behind(cache: Path, *
 def test_what_it_cannot_compute_it_refuses_with_the_reason(cache: Path) -> None:
     for model, reason in (
         (tiny_model("gpt2").to(torch.bfloat16), "models of type gpt2"),  # type: ignore[arg-type]
-        (_model("llama", torch.float32), "bfloat16"),
+        (native_model("llama", torch.float32), "bfloat16"),
         (LlamaForCausalLM(LlamaConfig(**COMMON, hidden_act="gelu")).to(torch.bfloat16), "gelu"),  # type: ignore[arg-type]
         (LlamaForCausalLM(LlamaConfig(**COMMON, mlp_bias=True)).to(torch.bfloat16), "biases"),  # type: ignore[arg-type]
         (LlamaForCausalLM(LlamaConfig(**{**COMMON, "head_dim": 24})).to(torch.bfloat16), "head size 24"),  # type: ignore[arg-type]
@@ -269,7 +217,7 @@ def test_without_a_compiler_the_stock_model_serves(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NativeUnavailable):
         load_library(tmp_path)
-    engine = _engine(_model("llama", torch.bfloat16), tmp_path)
+    engine = _engine(native_model("llama", torch.bfloat16), tmp_path)
     engine.add_request(1, [1, 2, 3], SamplingParams(max_tokens=3, temperature=0))
     assert len(run_to_end(engine)[1]) == 3
 

@@ -26,9 +26,10 @@
 #include <memory>
 #include <vector>
 
-namespace {
+#include "deltas.h"
+#include "numbers.h"
 
-using bf16 = uint16_t;
+namespace {
 
 constexpr int kTile = 32;        // outputs of a weight tile
 constexpr int kRows = 12;        // rows of a register tile: 12 x 2 accumulators
@@ -37,39 +38,6 @@ constexpr int kGroup = 64;       // inputs that share an int8 scale
 constexpr int kKeys = 512;       // keys that are scored before their values are read
 constexpr int kRowsPerTask = 96; // rows of a matrix product that one task computes
 constexpr int kStagesOfLayer = 12;
-
-inline float to_float(bf16 x) {
-  uint32_t bits = uint32_t(x) << 16;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-
-inline bf16 to_bf16(float x) {  // round to nearest even; NaN stays NaN
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  if ((bits & 0x7fffffff) > 0x7f800000) return bf16((bits >> 16) | 0x40);
-  return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-inline void store_bf16(bf16* p, __m512 x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
-
-inline void store(bf16* p, __m512 x) { store_bf16(p, x); }
-inline void store(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
-inline void store(bf16* p, float x) { *p = to_bf16(x); }
-inline void store(float* p, float x) { *p = x; }
-
-// exp by 2^n and a polynomial of degree 6; relative error below 2e-7 in the range of softmax and sigmoid. The operands'
-// order in min and max lets NaN through.
-inline __m512 exp_ps(__m512 x) {
-  x = _mm512_max_ps(_mm512_set1_ps(-104.f), _mm512_min_ps(_mm512_set1_ps(88.f), x));
-  __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693145752f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(1.42860677e-6f), r);
-  __m512 p = _mm512_set1_ps(1.f / 720);
-  for (float c : {1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1.f, 1.f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-  return _mm512_scalef_ps(p, n);
-}
 
 // ---- stages ----------------------------------------------------------------------------------------------------------
 
@@ -122,11 +90,6 @@ struct Linear {
     std::free(codes);
   }
 };
-
-template <class T>
-T* allocate(size_t count) {
-  return static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64));
-}
 
 // `row_of(n)` is the source row of output n, or null for padding.
 template <class RowOf>
@@ -302,6 +265,11 @@ struct Shape {
   float eps, scale;
 };
 
+// A layer's linear modules, in the order in which changes are numbered: layer x kModules + module, and the head last.
+enum Module { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown, kModules };
+
+int head_module(const Shape& s) { return s.layers * kModules; }
+
 struct Model {
   Shape shape;
   std::vector<std::unique_ptr<Layer>> layers;
@@ -314,7 +282,23 @@ struct Model {
   std::vector<int8_t> codes;
   std::vector<float> code_scales;
   std::vector<int32_t> code_sums;
+  StepDeltas deltas;
 };
+
+int inputs_of_module(const Shape& s, int module) {
+  if (module % kModules == kOutput && module < head_module(s)) return s.heads * s.head_dim;
+  return module % kModules == kDown && module < head_module(s) ? s.inner : s.hidden;
+}
+
+int outputs_of_module(const Shape& s, int module) {
+  if (module == head_module(s)) return s.vocab;
+  switch (module % kModules) {
+    case kQuery: return s.heads * s.head_dim;
+    case kKey: case kValue: return s.kv_heads * s.head_dim;
+    case kGate: case kUp: return s.inner;
+    default: return s.hidden;
+  }
+}
 
 // A run of consecutive tokens of one sequence.
 struct Item {
@@ -381,8 +365,14 @@ void quantize(Model& m, const Linear& linear, const bf16* values, int row) {
                m.code_scales.data() + row * groups, m.code_sums.data() + row * groups);
 }
 
-void quantize_rows(Walk& walk, Model& m, const Linear& linear, const bf16* values, int rows) {
-  if (linear.is_int8) walk.each(rows, row_grain(rows, walk), [&](int row) { quantize(m, linear, values, row); });
+// The rows of `values` as inputs of `linear`, which is one module.
+Activations ready_rows(Walk& walk, Model& m, const Linear& linear, int module, bf16* values, int rows) {
+  if (linear.is_int8 || m.deltas.has_any())
+    walk.each(rows, row_grain(rows, walk), [&](int row) {
+      m.deltas.before(row, row, module, 1, values + size_t(row) * linear.inputs);
+      quantize(m, linear, values, row);
+    });
+  return inputs_of(m, linear, values);
 }
 
 // Turns one head by its position; `norm` first scales it to unit root mean square where the family has that.
@@ -402,6 +392,19 @@ void rotate(const float* x, const float* rotary, const std::vector<float>& norm,
   }
 }
 
+// One token's key and value of one head into the cache.
+void store_kv(const Shape& s, Layer& layer, const int32_t* blocks, int position, int head, const float* key,
+              const float* value) {
+  const int dim = s.head_dim, offset = position % kBlock;
+  const size_t at = (size_t(blocks[position / kBlock]) * s.kv_heads + head) * kBlock * dim;
+  bf16 *k = layer.keys + at, *v = layer.values + at;
+  if (offset == 0) std::memset(v, 0, sizeof(bf16) * kBlock * dim);  // 0 x what was there before must be 0, not NaN
+  for (int i = 0; i < dim; ++i) {
+    k[(i / 2) * 32 + offset * 2 + i % 2] = to_bf16(key[i]);
+    v[(offset / 2) * dim * 2 + i * 2 + offset % 2] = to_bf16(value[i]);
+  }
+}
+
 // Queries of one token and KV head into m.queries, its key and value into the cache.
 void place_token(Model& m, Layer& layer, const Item& item, int t, int head) {
   const Shape& s = m.shape;
@@ -416,15 +419,7 @@ void place_token(Model& m, Layer& layer, const Item& item, int t, int head) {
     for (int i = 0; i < dim; i += 16) store_bf16(to + i, _mm512_loadu_ps(turned + i));
   }
   rotate(all + size_t(s.heads + head) * dim, rotary, layer.key_norm, dim, s.eps, turned);
-  const float* value = all + size_t(s.heads + s.kv_heads + head) * dim;
-  const int offset = position % kBlock;
-  const size_t at = (size_t(item.blocks[position / kBlock]) * s.kv_heads + head) * kBlock * dim;
-  bf16 *k = layer.keys + at, *v = layer.values + at;
-  if (offset == 0) std::memset(v, 0, sizeof(bf16) * kBlock * dim);  // 0 x what was there before must be 0, not NaN
-  for (int i = 0; i < dim; ++i) {
-    k[(i / 2) * 32 + offset * 2 + i % 2] = to_bf16(turned[i]);
-    v[(offset / 2) * dim * 2 + i * 2 + offset % 2] = to_bf16(value[i]);
-  }
+  store_kv(s, layer, item.blocks, position, head, turned, all + size_t(s.heads + s.kv_heads + head) * dim);
 }
 
 template <int R>
@@ -583,26 +578,47 @@ std::vector<Task> attention_tasks(const Shape& s, const std::vector<Item>& items
   return tasks;
 }
 
-// Normed rows as the inputs of `linear`.
-Activations norm_rows(Walk& walk, Model& m, const Linear& linear, int rows, const float* hidden,
+// Normed rows as the inputs of `linear`, which is the modules [first, first + count).
+Activations norm_rows(Walk& walk, Model& m, const Linear& linear, int first, int count, int rows, const float* hidden,
                       const std::vector<float>& weight) {
   const Shape& s = m.shape;
   walk.each(rows, row_grain(rows, walk), [&](int r) {
-    norm_row(hidden + size_t(r) * s.hidden, weight.data(), s.hidden, s.eps, m.normed.data() + size_t(r) * s.hidden);
+    bf16* normed = m.normed.data() + size_t(r) * s.hidden;
+    norm_row(hidden + size_t(r) * s.hidden, weight.data(), s.hidden, s.eps, normed);
+    m.deltas.before(r, r, first, count, normed);
     quantize(m, linear, m.normed.data(), r);
   });
   return inputs_of(m, linear, m.normed.data());
 }
 
-void run_layer(Walk& walk, Model& m, Layer& layer, const Plan& plan, int tokens, float* hidden) {
+// The outputs of a tile of queries, keys and values, after the row's delta: head sizes are multiples of 16.
+void change_qkv(Model& m, int row, int first, int tile, float* out) {
+  const Shape& s = m.shape;
+  const int queries = s.heads * s.head_dim / kHalf, keys = s.kv_heads * s.head_dim / kHalf;
+  for (int half = 2 * tile; half < 2 * tile + 2; ++half, out += kHalf) {
+    if (half < queries) m.deltas.after(row, row, first, kQuery, half, out);
+    else if (half < queries + keys) m.deltas.after(row, row, first, kKey, half - queries, out);
+    else m.deltas.after(row, row, first, kValue, half - queries - keys, out);
+  }
+}
+
+// The same of a product that is one module.
+void change_tile(Model& m, int row, int slot, int module, int tile, float* out) {
+  m.deltas.after(row, slot, module, 0, 2 * tile, out);
+  m.deltas.after(row, slot, module, 0, 2 * tile + 1, out + kHalf);
+}
+
+void run_layer(Walk& walk, Model& m, Layer& layer, int first_module, const Plan& plan, int tokens, float* hidden) {
   const Shape& s = m.shape;
   const int width = (s.heads + 2 * s.kv_heads) * s.head_dim;
-  multiply(walk, layer.qkv, norm_rows(walk, m, layer.qkv, tokens, hidden, layer.input_norm), tokens,
-           [&](int row, int tile, const float* out) {
+  multiply(walk, layer.qkv, norm_rows(walk, m, layer.qkv, first_module, 3, tokens, hidden, layer.input_norm), tokens,
+           [&](int row, int tile, float* out) {
              const int first = tile * kTile, count = std::min(kTile, width - first);
              float* to = m.projected.data() + size_t(row) * width + first;
              const float* bias = layer.qkv.bias.empty() ? nullptr : layer.qkv.bias.data() + first;
-             for (int i = 0; i < count; ++i) to[i] = out[i] + (bias ? bias[i] : 0.f);
+             for (int i = 0; i < count; ++i) out[i] += bias ? bias[i] : 0.f;
+             change_qkv(m, row, first_module, tile, out);
+             std::memcpy(to, out, sizeof(float) * count);
            });
   walk.each(int(plan.placing.size()), 1, [&](int i) {
     const Task& task = plan.placing[i];
@@ -613,22 +629,38 @@ void run_layer(Walk& walk, Model& m, Layer& layer, const Plan& plan, int tokens,
     const Task& task = plan.attending[i];
     attend(m, layer, plan.items[task.item], task.head, task.first, task.count);
   });
-  const auto add = [&](int row, int tile, const float* out) {
-    const int first = tile * kTile, count = std::min(kTile, s.hidden - first);
-    float* to = hidden + size_t(row) * s.hidden + first;
-    for (int i = 0; i < count; ++i) to[i] += out[i];
+  const auto add_to_hidden = [&](int module) {
+    return [&m, &s, hidden, module](int row, int tile, float* out) {
+      const int first = tile * kTile, count = std::min(kTile, s.hidden - first);
+      float* to = hidden + size_t(row) * s.hidden + first;
+      change_tile(m, row, row, module, tile, out);
+      for (int i = 0; i < count; ++i) to[i] += out[i];
+    };
   };
-  quantize_rows(walk, m, layer.output, m.attended.data(), tokens);
-  multiply(walk, layer.output, inputs_of(m, layer.output, m.attended.data()), tokens, add);
-  multiply(walk, layer.gate_up, norm_rows(walk, m, layer.gate_up, tokens, hidden, layer.mlp_norm), tokens,
-           [&](int row, int tile, const float* out) {  // 16 gates, then their 16 ups
-             const __m512 gate = _mm512_load_ps(out), up = _mm512_load_ps(out + 16), one = _mm512_set1_ps(1.f);
-             const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), gate));
+  const int output = first_module + kOutput, gate = first_module + kGate, down = first_module + kDown;
+  multiply(walk, layer.output, ready_rows(walk, m, layer.output, output, m.attended.data(), tokens), tokens,
+           add_to_hidden(output));
+  multiply(walk, layer.gate_up, norm_rows(walk, m, layer.gate_up, gate, 2, tokens, hidden, layer.mlp_norm), tokens,
+           [&](int row, int tile, float* out) {  // 16 gates, then their 16 ups
+             m.deltas.after(row, row, gate, 0, tile, out);
+             m.deltas.after(row, row, gate, 1, tile, out + kHalf);
+             const __m512 g = _mm512_load_ps(out), up = _mm512_load_ps(out + 16), one = _mm512_set1_ps(1.f);
+             const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g));
              store_bf16(m.inner.data() + size_t(row) * s.inner + tile * 16,
-                        _mm512_div_ps(_mm512_mul_ps(gate, up), _mm512_add_ps(one, e)));
+                        _mm512_div_ps(_mm512_mul_ps(g, up), _mm512_add_ps(one, e)));
            });
-  quantize_rows(walk, m, layer.down, m.inner.data(), tokens);
-  multiply(walk, layer.down, inputs_of(m, layer.down, m.inner.data()), tokens, add);
+  multiply(walk, layer.down, ready_rows(walk, m, layer.down, down, m.inner.data(), tokens), tokens,
+           add_to_hidden(down));
+}
+
+Change& change_of(const Model& m, Delta& delta, int module) {
+  auto& change = delta.changes[module];
+  if (!change) {
+    change = std::make_unique<Change>();
+    change->inputs = inputs_of_module(m.shape, module);
+    change->outputs = outputs_of_module(m.shape, module);
+  }
+  return *change;
 }
 
 template <class T>
@@ -705,11 +737,50 @@ void hotprompt_copy_block(Model* m, int source, int target, int count) {
   }
 }
 
+// A delta that changes nothing yet; to be freed by the caller, when no step uses it.
+Delta* hotprompt_delta_new(const Model* m) {
+  auto* delta = new Delta;
+  delta->changes.resize(head_module(m->shape) + 1);
+  return delta;
+}
+
+void hotprompt_delta_free(Delta* delta) { delete delta; }
+
+// What one module of it adds: up x down, float32, row-major, [outputs][rank] and [rank][inputs]. They are copied.
+void hotprompt_delta_add(const Model* m, Delta* delta, int module, const float* down, const float* up, int rank) {
+  set_low_rank(change_of(*m, *delta, module), down, up, rank);
+}
+
+// What one module of it multiplies: its inputs, where no other module has the same, or its outputs, bias included.
+void hotprompt_delta_scale_inputs(const Model* m, Delta* delta, int module, const float* factors) {
+  Change& change = change_of(*m, *delta, module);
+  set_factors(change.input_factors, factors, change.inputs, change.inputs);
+}
+
+void hotprompt_delta_scale_outputs(const Model* m, Delta* delta, int module, const float* factors) {
+  Change& change = change_of(*m, *delta, module);
+  set_factors(change.output_factors, factors, change.outputs, whole(change.outputs, kHalf));
+}
+
+// Writes one sequence's keys and values [layers][all][kv_heads][head_dim], float32, of positions [start, stop) to where a
+// step would have them.
+void hotprompt_write_kv(Model* m, const float* keys, const float* values, int all, int start, int stop,
+                        const int32_t* blocks) {
+  const Shape& s = m->shape;
+  for (int layer = 0; layer < s.layers; ++layer)
+    for (int position = start; position < stop; ++position)
+      for (int head = 0; head < s.kv_heads; ++head) {
+        const size_t from = ((size_t(layer) * all + position) * s.kv_heads + head) * s.head_dim;
+        store_kv(s, *m->layers[layer], blocks, position, head, keys + from, values + from);
+      }
+}
+
 // hidden [tokens][hidden] goes in as embeddings, and is overwritten. Item i is `counts[i]` rows from position
 // `positions[i]` on, with its blocks at tables + i * table_stride. logits [num_logits][vocab] and states
-// [num_states][hidden], the last hidden states, are of the rows that are asked for.
+// [num_states][hidden], the last hidden states, are of the rows that are asked for. `deltas` [tokens] has null for a row
+// without one, and is null where no row has one.
 void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const int32_t* positions, const int32_t* counts,
-                    const int32_t* tables, int table_stride, int num_logits, const int32_t* logit_rows, float* logits,
+                    const int32_t* tables, int table_stride, const Delta* const* deltas, int num_logits, const int32_t* logit_rows, float* logits,
                     int num_states, const int32_t* state_rows, float* states, int threads) {
   const Shape& s = m->shape;
   Plan plan;
@@ -728,25 +799,28 @@ void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const in
     grow(m->code_scales, t * (widest / kGroup + 1));
     grow(m->code_sums, t * (widest / kGroup + 1));
   }
+  m->deltas.begin(deltas, tokens);
   std::vector<Stage> stages(kStagesOfLayer * (m->layers.size() + 1));
 #pragma omp parallel num_threads(threads)
   {
     Walk walk(stages, omp_get_num_threads());
-    for (auto& layer : m->layers) run_layer(walk, *m, *layer, plan, tokens, hidden);
+    for (int i = 0; i < s.layers; ++i) run_layer(walk, *m, *m->layers[i], i * kModules, plan, tokens, hidden);
     if (num_states)
       walk.each(num_states, row_grain(num_states, walk), [&](int r) {
         norm_row(hidden + size_t(state_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
                  states + size_t(r) * s.hidden);
       });
     walk.each(num_logits, 1, [&](int r) {
-      norm_row(hidden + size_t(logit_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps,
-               m->normed.data() + size_t(r) * s.hidden);
+      bf16* normed = m->normed.data() + size_t(r) * s.hidden;
+      norm_row(hidden + size_t(logit_rows[r]) * s.hidden, m->final_norm.data(), s.hidden, s.eps, normed);
+      m->deltas.before(logit_rows[r], r, head_module(s), 1, normed);
       quantize(*m, m->head, m->normed.data(), r);
     });
     if (num_logits)
       multiply(walk, m->head, inputs_of(*m, m->head, m->normed.data()), num_logits,
-               [&](int row, int tile, const float* out) {
+               [&](int row, int tile, float* out) {
                  const int first = tile * kTile, count = std::min(kTile, s.vocab - first);
+                 change_tile(*m, logit_rows[row], row, head_module(s), tile, out);
                  std::memcpy(logits + size_t(row) * s.vocab + first, out, sizeof(float) * count);
                });
   }

@@ -11,12 +11,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from adapters.injections import Injection, SoftPrompt
+from adapters.injections import Injection, KVRows, WeightDelta
 from server.engine.batch import Batch, BlockCopy
-from server.engine.errors import InjectionUnfit
+from server.engine.fitting import require_kv_fit
+from server.engine.kv_cache import LayerShape
+from server.engine.native.deltas import PackedDelta, PackedDeltas
 from server.engine.native.library import load_library
+from server.engine.native.modules import linear_modules, require_native_fit
 from server.engine.native.weights import DecoderShape, decoder_shape, head_weights, layer_weights, rotary_table
-from server.engine.step_inputs import KVPlacement, StepInputs
+from server.engine.step_inputs import DeltaRows, KVPlacement, StepInputs
 
 BLOCK_SIZE = 16
 """Tokens of a block: what one register of decoder.cpp holds."""
@@ -61,19 +64,39 @@ class NativeForward:
         self._kv = torch.zeros(self._shape.num_layers, 2, num_blocks, block_elements, dtype=torch.bfloat16)
         self._model = _new_model(self._library, self._shape, is_int8=is_int8)
         self._set_weights(model)
+        self._modules = linear_modules(self._shape)
+        self._deltas = PackedDeltas(self._library, self._model, self._modules)
 
     def __del__(self) -> None:
         if hasattr(self, "_model"):
             self._library.hotprompt_model_free(self._model)
 
+    @property
+    def num_packed_deltas(self) -> int:
+        """Of how many adapters the decoder holds weight deltas."""
+        return len(self._deltas)
+
     def require_fit(self, injection: Injection) -> None:
-        """See `Forward`; this decoder takes soft prompts alone."""
-        if not isinstance(injection, SoftPrompt):
-            raise InjectionUnfit("the native decoder serves soft prompts alone")
+        """See `Forward`; input factors of modules that share their inputs do not fit either."""
+        if isinstance(injection, KVRows):
+            layer = LayerShape(self._shape.num_kv_heads, self._shape.head_dim, self._shape.head_dim)
+            require_kv_fit(injection, dict.fromkeys(range(self._shape.num_layers), layer))
+        elif isinstance(injection, WeightDelta) and injection not in self._deltas:
+            require_native_fit(injection, self._modules)
 
     def write_kv(self, placements: Rows[KVPlacement]) -> None:
-        """See `Forward`; there are none that fit."""
-        assert not placements, "KV rows were refused"
+        """See `Forward`."""
+        for placement in placements:
+            keys, values = (tensor.contiguous() for tensor in (placement.source.keys, placement.source.values))
+            self._library.hotprompt_write_kv(
+                self._model,
+                _address(keys),
+                _address(values),
+                c_int32(placement.source.num_virtual_tokens),
+                c_int32(placement.start),
+                c_int32(placement.stop),
+                _array(np.array(placement.blocks, dtype=np.int32)),
+            )
 
     def logits(self, batch: Batch, inputs: StepInputs, rows: Rows[int]) -> torch.Tensor:
         """Logits `[R, vocab_size]`, float32, of packed rows after the inputs; see `Forward`."""
@@ -85,11 +108,12 @@ class NativeForward:
         """See `Forward`; both are float32, and the hidden states have not been rounded on the way."""
         assert max(item.stop for item in batch.items) <= len(self._rotary), "a position beyond the table of rotations"
         self._copy(batch.copies)
-        assert not inputs.deltas, "weight deltas were refused"
         hidden = inputs.embeddings.contiguous()
         positions = np.array([item.start for item in batch.items], dtype=np.int32)
         counts = np.array([item.num_tokens for item in batch.items], dtype=np.int32)
         tables = _block_tables(batch)
+        packed = [self._deltas.of(each.delta) for each in inputs.deltas]
+        handles = _delta_handles(inputs.deltas, packed, len(hidden))
         logit_rows = np.array(rows, dtype=np.int32)
         state_rows = np.array(hidden_rows, dtype=np.int32)
         logits = torch.empty(len(rows), self._shape.vocab_size)
@@ -103,6 +127,7 @@ class NativeForward:
             _array(counts),
             _array(tables),
             c_int32(tables.shape[1]),
+            c_void_p(None) if handles is None else _array(handles),
             c_int32(len(rows)),
             _array(logit_rows),
             _address(logits),
@@ -161,6 +186,16 @@ def _block_tables(batch: Batch) -> NDArray[np.int32]:
     for table, blocks in zip(tables, lists, strict=True):
         table[: len(blocks)] = blocks
     return tables
+
+
+def _delta_handles(deltas: Rows[DeltaRows], packed: Rows[PackedDelta], num_rows: int) -> NDArray[np.uintp] | None:
+    """`[num_rows]`, null for a row without a delta; None where no row has one."""
+    if not deltas:
+        return None
+    handles = np.zeros(num_rows, dtype=np.uintp)
+    for each, delta in zip(deltas, packed, strict=True):
+        handles[each.rows] = delta.handle.value or 0
+    return handles
 
 
 def _address(tensor: torch.Tensor | None) -> c_void_p:

@@ -14,6 +14,7 @@ import torch  # loads the OpenMP runtime that the compiled library shares
 from server.engine.errors import NativeUnavailable
 
 _SOURCE = Path(__file__).with_name("decoder.cpp")
+_HEADERS = tuple(_SOURCE.with_name(name) for name in ("deltas.h", "numbers.h"))
 _CPU_FEATURES = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni", "fma"}
 _FLAGS = ("-O3", "-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni", "-std=c++17", "-fopenmp", "-shared", "-fPIC")
 """Exactly those features, and not the ones of the CPU that compiles: the library runs on every CPU that has them."""
@@ -51,7 +52,8 @@ def _cpu_features() -> set[str]:
 
 def _build_key() -> str:
     """Another source or other flags give another library."""
-    return hashlib.sha256(_SOURCE.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:16]
+    sources = b"".join(path.read_bytes() for path in (_SOURCE, *_HEADERS))
+    return hashlib.sha256(sources + " ".join(_FLAGS).encode()).hexdigest()[:16]
 
 
 def _compile(path: Path) -> None:
