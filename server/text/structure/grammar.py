@@ -5,6 +5,7 @@ import re
 
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
+from server.text.structure.closing import with_closed_objects
 from server.text.structure.errors import StructureInvalid
 from server.text.structure.json_schema import SchemaReader, compact, json_text, spaced
 from server.text.structure.limits import StructureLimits
@@ -47,7 +48,7 @@ class GrammarWriter:
     def _schema(self, structure: JsonSchema) -> dict[str, object]:
         json_text(structure.schema, structure.field, self._limits.schema_bytes)
         reader = SchemaReader(structure.field, is_strict=structure.is_strict, max_depth=self._limits.depth)
-        return reader.read(structure.schema)
+        return with_closed_objects(reader.read(structure.schema))
 
     def _regex(self, structure: Regex) -> str:
         """The pattern, with its slashes escaped. Anchors at its ends say nothing, since all of the text must match."""

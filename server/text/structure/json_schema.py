@@ -9,12 +9,8 @@ from typing import Any
 
 from server.text.structure.errors import StructureInvalid
 from server.text.structure.formats import FORMATS, PATTERNS
+from server.text.structure.keywords import LISTS_OF_SCHEMAS, MAPS_OF_SCHEMAS, SCHEMAS, Schema, target_of
 
-Schema = dict[str, Any]
-
-_MAPS_OF_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions"})
-_LISTS_OF_SCHEMAS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-_SCHEMAS = frozenset({"items", "additionalItems", "additionalProperties"})
 _VALUES = frozenset(
     {
         *("$ref", "const", "enum", "type", "minItems", "maxItems", "required", "minProperties", "maxProperties"),
@@ -76,11 +72,11 @@ class SchemaReader:
     def _keyword(self, keyword: str, value: Any, place: str, depth: int) -> Schema:
         """What becomes of one keyword; nothing if it has no effect."""
         inside = f"{place}.{keyword}"
-        if keyword in _MAPS_OF_SCHEMAS:
+        if keyword in MAPS_OF_SCHEMAS:
             return {keyword: self._map(value, inside, depth)}
-        if keyword in _LISTS_OF_SCHEMAS or (keyword == "items" and isinstance(value, list)):
+        if keyword in LISTS_OF_SCHEMAS or (keyword == "items" and isinstance(value, list)):
             return {keyword: self._list(value, inside, depth)}
-        if keyword in _SCHEMAS:
+        if keyword in SCHEMAS:
             return {keyword: self._schema(value, inside, depth + 1)}
         if keyword in _NOT_ENFORCED:
             if _is_trivial(keyword, value):
@@ -137,11 +133,7 @@ class SchemaReader:
         """The schema, or what its $ref leads to if that is all it has."""
         if not isinstance(schema, Mapping) or not isinstance(schema.get("$ref"), str) or len(schema) > 1:
             return schema
-        found: object = self._root
-        for part in schema["$ref"].removeprefix("#").strip("/").split("/"):
-            name = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(name) if isinstance(found, Mapping) else None
-        return found
+        return target_of(self._root, schema["$ref"])
 
     def _invalid(self, place: str, problem: str) -> StructureInvalid:
         shown = place if len(place) <= 200 else f"{place[:200]}…"
