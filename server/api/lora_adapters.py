@@ -11,12 +11,13 @@ from adapters.errors import AdapterNameInvalid, AdapterNotFound
 from adapters.naming import check_name
 from server.api.adapters import publish_live
 from server.api.deps import CHANGE, Parts, PartsDep
+from server.api.guarded_route import GuardedRoute
 from server.api.models import remove_adapter
 from server.protocol.lora_adapters import LoadLoraAdapter, UnloadLoraAdapter
 from server.sources.errors import SourceError
 from server.text.errors import FieldRefused
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 
 @router.post("/v1/load_lora_adapter", dependencies=CHANGE, response_class=PlainTextResponse)

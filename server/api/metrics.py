@@ -9,10 +9,11 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from server.api.deps import CallerDep, PartsDep, require_chat_key
+from server.api.guarded_route import GuardedRoute
 from server.keys import Caller
 from server.text.adapter_use import OTHER, UseCounts
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 

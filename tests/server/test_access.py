@@ -78,14 +78,15 @@ async def test_a_forbidden_model_answers_like_an_unknown_one_on_every_route(tiny
         running.services.registry.store.publish("news", soft_prompt_files(2))
         asked = 0
         for route in routes_of(running.app):
-            bodies: list[Any] = [body for body in route.examples if "model" in body]
+            bodies: list[Any] = [body for body in route.examples if {"model", "lora_name"} & body.keys()]
             if NOBODY not in route.path and not bodies:
                 assert route.body is None or route.name.startswith("PATCH"), f"{route.name}: without an example"
                 continue
             answers = []
             for name in ("news", "mews"):
                 for body in bodies or [None]:
-                    json = None if body is None else body | {"model": name}
+                    field = "lora_name" if body and "lora_name" in body else "model"
+                    json = None if body is None else body | {field: name}
                     path = route.path.replace(NOBODY, name)
                     answer = await client.request(route.method, path, json=json, headers=bearer("key-of-team-a"))
                     answers.append((answer.status_code, answer.text.replace(name, "X")))
