@@ -1,4 +1,4 @@
-"""The engine on a CUDA device: it says what it says on the CPU, page by page and recorded too. None has run yet."""
+"""The engine on a CUDA device: it says what it says on the CPU, page by page and recorded too."""
 
 import logging
 import random
