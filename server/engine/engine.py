@@ -201,7 +201,7 @@ class Engine:
         """Raise AssertionError unless scheduler, block manager and the request tables agree."""
         self._scheduler.check_integrity()
         assert len(self._sequences) == self._scheduler.num_running + self._scheduler.num_waiting, "a request is lost"
-        assert self._injections.keys() <= self._sequences.keys(), "a soft prompt outlives its request"
+        assert self._injections.keys() <= self._sequences.keys(), "an injection outlives its request"
         assert self._constraints.keys() <= self._sequences.keys(), "a constraint outlives its request"
         assert self._pools.keys() <= self._sequences.keys(), "a pool outlives its request"
 

@@ -1,1 +1,1 @@
-"""Where adapters are fetched from: directories under allow-listed roots, a hub, object stores. Knows no HTTP route."""
+"""Where adapters are fetched from: directories under allow-listed roots. Knows no HTTP route."""

@@ -1,10 +1,8 @@
 """What can be wrong with a source. Knows no HTTP: `server.errors` chooses status codes.
 
 SourceError
-├── SourceRefused      the server does not fetch from there: no such scheme, not enabled, outside the allow-listed roots
-├── SourceUnavailable  the source is allowed, but did not give what was asked for
-├── SourceBusy         too many jobs at once
-└── JobNotFound        no job of that id
+├── SourceRefused      the server does not read there: it lies outside the allow-listed roots
+└── SourceUnavailable  the source is allowed, but did not give what was asked for
 """
 
 
@@ -13,16 +11,8 @@ class SourceError(Exception):
 
 
 class SourceRefused(SourceError):
-    """The server does not fetch from there."""
+    """The server does not read there."""
 
 
 class SourceUnavailable(SourceError):
     """The source is allowed, but did not give what was asked for."""
-
-
-class SourceBusy(SourceError):
-    """Too many jobs at once."""
-
-
-class JobNotFound(SourceError):
-    """No job of that id."""
