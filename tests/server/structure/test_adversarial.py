@@ -186,9 +186,9 @@ async def test_what_is_compiled_makes_tokens_or_fails_by_itself(name: str) -> No
     compiler = tiny_compiler()
     try:
         constraint = await compiler.compile(EVIL[name])
-        before = time.perf_counter()
+        before = time.process_time()
         drawn = tiny_random_model().answer(constraint, seed=1, max_tokens=100)
-        assert (time.perf_counter() - before) / max(drawn.num_tokens, 1) < 0.05
+        assert (time.process_time() - before) / max(drawn.num_tokens, 1) < 0.05
     except StructureError:
         pass
     finally:
