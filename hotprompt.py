@@ -90,6 +90,13 @@ def serve(
         str | None,
         typer.Option(help="Most tokens computed in one step; longer prompts are cut into chunks. Default: 512."),
     ] = None,
+    on_probe_mismatch: Annotated[
+        str | None,
+        typer.Option(
+            help="refuse, or keep: what becomes of an adapter that does not answer its probes as it did where it was "
+            "made. Kept, it is served and marked. Default: refuse."
+        ),
+    ] = None,
     quantization: Annotated[
         str | None,
         typer.Option(

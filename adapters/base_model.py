@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from adapters.embedded_base import EMBEDDED_BASE_NAME, prepare_embedded_base
 from adapters.errors import BaseModelError
 from adapters.manifest import BaseIdentity
+from adapters.probes import NumberType
 
 DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -72,6 +73,14 @@ def load_weights(path: Path, *, dtype: torch.dtype, device: torch.device) -> Pre
     model.requires_grad_(requires_grad=False)
     torch.nn.Module.to(model.train(mode=False), device)
     return model
+
+
+NUMBER_TYPES: dict[torch.dtype, NumberType] = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+"""How what a base model computes in is written down."""
 
 
 def choose_device(name: DeviceName) -> torch.device:

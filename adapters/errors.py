@@ -5,7 +5,8 @@ AdapterError
 ├── AdapterNameInvalid      the name breaks the naming rule
 ├── AdapterInvalid          the files are not a legal adapter
 │   ├── AdapterTooLarge     a file is larger than its limit
-│   └── AdapterUnsupported  a legal PEFT adapter of a kind that is not served
+│   ├── AdapterUnsupported  a legal PEFT adapter of a kind that is not served
+│   └── AdapterMismatch     it answers its probes otherwise than where it was made
 ├── AdapterIncompatible     a legal adapter, made for another base model
 ├── CanaryInvalid           a name's traffic cannot be split in that way
 ├── AdapterInUse            the name belongs to something else, or something else stands on it
@@ -42,6 +43,10 @@ class AdapterTooLarge(AdapterInvalid):
 
 class AdapterUnsupported(AdapterInvalid):
     """A legal PEFT adapter of a kind that hotprompt does not serve."""
+
+
+class AdapterMismatch(AdapterInvalid):
+    """An adapter that answers its own probes otherwise than it did where it was made."""
 
 
 class AdapterIncompatible(AdapterError):

@@ -7,18 +7,13 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig, PreTrainedModel
 
+from adapters.base_model import NUMBER_TYPES
 from adapters.probes import NumberType, Probe
-
-_NUMBER_TYPES: dict[torch.dtype, NumberType] = {
-    torch.float32: "float32",
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-}
 
 
 def number_type_of(model: PeftModel) -> NumberType:
     """What the base model under an adapter computes in."""
-    return _NUMBER_TYPES[base_of(model).dtype]
+    return NUMBER_TYPES[base_of(model).dtype]
 
 
 def base_of(model: PeftModel) -> PreTrainedModel:

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from adapters.errors import AdapterNameInvalid, AdapterNotFound, CanaryInvalid, StoreFailure
 from adapters.naming import DIGEST_PATTERN, AdapterReference, check_name
+from adapters.verification import Verification
 
 Digest = Annotated[str, Field(pattern=f"^{DIGEST_PATTERN.pattern}$")]
 
@@ -32,10 +33,14 @@ class _Entry(BaseModel):
 
 
 class Version(_Entry):
-    """One published version of a name; `created` is in seconds since the epoch."""
+    """One published version of a name; `created` is in seconds since the epoch.
+
+    `verification` is what the version's probes said when a server replayed them last; None where none has.
+    """
 
     digest: Digest
     created: int
+    verification: Verification | None = None
 
 
 class Canary(_Entry):
@@ -67,7 +72,20 @@ class NameRecord(_Entry):
     @property
     def created(self) -> int:
         """When the current version was published."""
-        return next(version.created for version in self.versions if version.digest == self.current)
+        return self.version(self.current).created
+
+    def version(self, digest: str) -> Version:
+        """The version of a digest that is one of the record's."""
+        return next(version for version in self.versions if version.digest == digest)
+
+    def with_verification(self, digest: str, verification: Verification) -> "NameRecord":
+        """The record after a version's probes were replayed. Raises AdapterNotFound when it is not there any more."""
+        self.digest_of(digest)
+        versions = tuple(
+            version.model_copy(update={"verification": verification}) if version.digest == digest else version
+            for version in self.versions
+        )
+        return self.model_copy(update={"versions": versions})
 
     def digest_of(self, digest_prefix: str) -> str:
         """The whole digest of the only version that begins so. Raises AdapterNotFound."""
@@ -93,7 +111,9 @@ class NameRecord(_Entry):
         That ends a canary.
         """
         if published.digest == self.current:
-            return self.without_canary()
+            verification = published.verification
+            record = self if verification is None else self.with_verification(self.current, verification)
+            return record.without_canary()
         earlier = tuple(version for version in self.versions if version.digest != published.digest)
         versions = (*earlier, published)
         return self.model_copy(update={"current": published.digest, "versions": versions, "canary": None})

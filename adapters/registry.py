@@ -12,6 +12,7 @@ from adapters.naming import check_name
 from adapters.records import AliasRecord, NameRecord
 from adapters.residency import ResidentAdapters
 from adapters.store import AdapterStore
+from adapters.verification import Verification
 from adapters.weights import Adapter, check_compatible, read_adapter
 
 DEFAULT_BUDGET_BYTES = 1 << 30
@@ -47,14 +48,14 @@ class AdapterRegistry:
             adapter = self._load(record.name, digest)
         return _under_name(record.name, adapter)
 
-    def publish(self, name: str, files: AdapterFiles) -> Adapter:
+    def publish(self, name: str, files: AdapterFiles, *, verification: Verification | None = None) -> Adapter:
         """Check files against this base model, publish them to the store, and hold them in memory.
 
         Raises as `AdapterStore.publish`, and AdapterIncompatible; then neither store nor registry has changed.
         """
         check_name(name, base_name=self.base.name)
         check_compatible(read_adapter(name, files).manifest, self.base)
-        adapter = self.store.publish(name, files)
+        adapter = self.store.publish(name, files, verification=verification)
         with suppress(AdapterNotFound):  # somebody removed it again
             self._note_pin(self.store.record(name))
         self._keep(adapter)

@@ -25,6 +25,7 @@ from adapters.manifest import MANIFEST_FILE, AdapterManifest
 from adapters.naming import AdapterReference, check_name
 from adapters.record_files import RecordFiles
 from adapters.records import AliasRecord, NameRecord, Version
+from adapters.verification import Verification
 from adapters.weights import Adapter, read_adapter
 
 __all__ = ["AdapterStore", "AliasRecord", "NameRecord", "Version", "read_card"]
@@ -119,15 +120,17 @@ class AdapterStore:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def publish(self, name: str, files: AdapterFiles) -> Adapter:
+    def publish(self, name: str, files: AdapterFiles, *, verification: Verification | None = None) -> Adapter:
         """Check the files, keep them as a version, and make `name` stand for it; atomic, and durable on return.
+
+        `verification` is kept with the version: what its probes said to whoever publishes it.
 
         Raises AdapterNameInvalid, AdapterInvalid, AdapterInUse (the name is an alias); StoreFailure when the disk
         refuses, with every name as it was.
         """
         check_name(name)
         adapter = read_adapter(name, files)
-        version = Version(digest=adapter.manifest.digest, created=int(time.time()))
+        version = Version(digest=adapter.manifest.digest, created=int(time.time()), verification=verification)
         with self._writing():
             record = self._records.read(name)
             if isinstance(record, AliasRecord):
@@ -174,6 +177,10 @@ class AdapterStore:
     def end_canary(self, name: str) -> NameRecord:
         """Let a name's current version answer everybody. Raises AdapterNotFound."""
         return self._change(name, NameRecord.without_canary)
+
+    def note_verification(self, name: str, digest: str, verification: Verification) -> NameRecord:
+        """Keep what a version's probes said. Raises AdapterNotFound."""
+        return self._change(name, lambda record: record.with_verification(digest, verification))
 
     def alias(self, name: str, target: str) -> AliasRecord:
         """Let `name` stand for `target` (`name` or `name@digest-prefix`), or move it there.

@@ -11,6 +11,8 @@ from adapters.probes import Probes
 VerificationState = Literal["verified", "mismatch", "no_effect", "unverified"]
 EngineNumbers = Literal["float32", "float16", "bfloat16", "int8"]
 
+NO_PROBES = "the adapter has no probes"
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:

@@ -73,7 +73,7 @@ def scripted_services(base: BaseModel, store: Path, *, max_num_seqs: int, step_s
         vocab_size=len(base.tokenizer),
     )
     registry = AdapterRegistry(AdapterStore(store), base.identity, budget_bytes=1 << 20)
-    return Services(AsyncEngine(engine), registry, base, frozenset())
+    return Services(AsyncEngine(engine), registry, base, frozenset(), "float32")
 
 
 def scripted_text(base: BaseModel, num_tokens: int) -> str:

@@ -47,6 +47,7 @@ from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
 from server.text.structure.compiler import GrammarCompiler
 from server.text.token_view import TokenView
+from server.verifying import AdapterVerifier
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,8 @@ def _parts(services: Services, settings: Settings) -> Parts:
         completions=Completions(services.engine, prompts, grammars, services.base, limits.charge, use),
         embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, use, hidden_size=hidden_size),
         token_view=TokenView(services.base, resolver, prompts),
+        verifier=AdapterVerifier(services.engine, services.numbers),
+        keeps_mismatches=settings.on_probe_mismatch == "keep",
         keys=KeyRing(callers),
         limits=limits,
         use=use,

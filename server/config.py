@@ -140,6 +140,11 @@ class Settings(BaseSettings):
         le=1 << 20,
         description="Most tokens computed in one step; longer prompts are cut into chunks.",
     )
+    on_probe_mismatch: Literal["refuse", "keep"] = Field(
+        default="refuse",
+        description="What becomes of an adapter that does not answer its probes as it did where it was made: refused, "
+        "or served and marked as a mismatch (keep).",
+    )
     quantization: Literal["none", "int8"] = Field(
         default="none",
         description="Weights as they are (none), or 8-bit integers: faster, and nearly as good. "

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig, PreTrainedTokenizerFast
 
-from adapters.base_model import BaseModel, choose_device, choose_dtype, open_base_model
+from adapters.base_model import NUMBER_TYPES, BaseModel, choose_device, choose_dtype, open_base_model
 from adapters.errors import BaseModelError
 from adapters.home import home_directory
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
+from adapters.verification import EngineNumbers
 from server.config import Settings, SettingsError
 from server.engine.async_engine import AsyncEngine
 from server.engine.config import EngineConfig
@@ -27,6 +28,8 @@ class Services:
     registry: AdapterRegistry
     base: BaseModel
     stop_token_ids: frozenset[int]
+    numbers: EngineNumbers
+    """What the engine computes in."""
 
 
 def build_services(settings: Settings) -> Services:
@@ -40,11 +43,12 @@ def build_services(settings: Settings) -> Services:
     registry = AdapterRegistry(AdapterStore(settings.store), base.identity, budget_bytes=settings.adapter_memory)
     device = choose_device(settings.device)
     config: PretrainedConfig = AutoConfig.from_pretrained(base.path)
+    dtype = choose_dtype(settings.dtype, device)
     engine = load_engine(
         base.path,
         fingerprint=base.identity.fingerprint,
         device=device,
-        dtype=choose_dtype(settings.dtype, device),
+        dtype=dtype,
         config=EngineConfig(
             max_model_len=choose_max_model_len(settings.max_model_len, config),
             max_num_seqs=settings.max_num_seqs,
@@ -55,7 +59,8 @@ def build_services(settings: Settings) -> Services:
         ),
         native_cache=home_directory() / "native",
     )
-    return Services(AsyncEngine(engine), registry, base, stop_token_ids_of(base, config))
+    numbers: EngineNumbers = "int8" if settings.quantization == "int8" else NUMBER_TYPES[dtype]
+    return Services(AsyncEngine(engine), registry, base, stop_token_ids_of(base, config), numbers)
 
 
 def choose_max_model_len(asked: int | None, config: PretrainedConfig) -> int:

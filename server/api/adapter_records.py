@@ -10,9 +10,10 @@ from adapters.manifest import MANIFEST_FILE, AdapterManifest
 from adapters.records import AliasRecord, NameRecord
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
+from adapters.verification import NO_PROBES, Verification
 from server.api.deps import Parts
 from server.keys import Caller
-from server.protocol.adapters import AdapterCanary, AdapterRecord, AdapterUsage, AdapterVersion
+from server.protocol.adapters import AdapterCanary, AdapterRecord, AdapterUsage, AdapterVerification, AdapterVersion
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,24 @@ def _describe(parts: Parts, record: NameRecord, aliases: Sequence[AliasRecord]) 
         usage=AdapterUsage(
             requests=use.requests, prompt_tokens=use.prompt_tokens, completion_tokens=use.generated_tokens
         ),
+        verification=_verification(record.version(record.current).verification, manifest),
+    )
+
+
+def _verification(found: Verification | None, manifest: AdapterManifest) -> AdapterVerification:
+    """What is known of a version, whose probes may not have been replayed yet."""
+    if found is not None:
+        return AdapterVerification(**found.model_dump())
+    return AdapterVerification(
+        state="unverified",
+        engine=None,
+        checked=None,
+        num_probes=len(manifest.probes.items) if manifest.probes else 0,
+        num_replayed=0,
+        num_equal=0,
+        largest_difference=None,
+        probe=None,
+        detail="no server has replayed its probes yet" if manifest.probes else NO_PROBES,
     )
 
 

@@ -15,6 +15,7 @@ from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
 from server.api.guarded_route import GuardedRoute
 from server.api.models import remove_adapter
 from server.api.pins import pins_settled
+from server.api.probe_checks import replayed
 from server.api.uploads import UPLOAD_BODY, read_upload
 from server.errors import BaseModelKept
 from server.protocol.adapters import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
@@ -42,11 +43,24 @@ def get_adapter(name: str, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
 
 @router.post("/v1/adapters", dependencies=CHANGE, status_code=201, openapi_extra={"requestBody": UPLOAD_BODY})
 async def upload_adapter(request: Request, response: Response, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
-    """Publish an adapter, live: when the answer comes, its name stands for it and its virtual tokens are computed."""
+    """Publish an adapter, live: when the answer comes, its name stands for it and its virtual tokens are computed.
+
+    Before the name moves, the adapter's probes are replayed; one that answers them otherwise is refused.
+    """
     upload = await read_upload(request)
     await publish_live(parts, upload.name, upload.files)
     response.headers["location"] = f"/v1/adapters/{upload.name}"
     return await asyncio.to_thread(get_adapter, upload.name, parts, caller)
+
+
+@router.post("/v1/adapters/{name}/verify", dependencies=CHANGE)
+async def verify_adapter(name: str, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
+    """Replay the probes of the version that a name stands for, and keep what they say; nothing is refused for it."""
+    record = await asyncio.to_thread(parts.registry.store.record, name)
+    adapter = await asyncio.to_thread(parts.registry.get, f"{record.name}@{record.current}")
+    verification = await parts.verifier.verify(adapter)
+    noted = await asyncio.to_thread(parts.registry.store.note_verification, record.name, record.current, verification)
+    return await asyncio.to_thread(adapter_record, parts, noted, caller)
 
 
 @router.patch("/v1/adapters/{name}", dependencies=CHANGE)
@@ -73,12 +87,13 @@ def delete_adapter(name: str, parts: PartsDep) -> DeletedAdapter:
 
 
 async def publish_live(parts: Parts, name: str, files: AdapterFiles) -> None:
-    """Publish an adapter whose virtual tokens are computed before its name stands for it."""
+    """Publish an adapter whose probes are replayed, and virtual tokens computed, before its name stands for it."""
     adapter = await asyncio.to_thread(_check, parts, name, files)
+    verification = await replayed(parts, adapter)
     is_pinned = await asyncio.to_thread(_is_pinned, parts, name)
     with pins_settled(parts, adapter.injection.digest):
         await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
-        await asyncio.to_thread(parts.registry.publish, name, files)
+        await asyncio.to_thread(lambda: parts.registry.publish(name, files, verification=verification))
 
 
 def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:

@@ -23,6 +23,7 @@ from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
 from server.text.structure.compiler import GrammarCompiler
 from server.text.token_view import TokenView
+from server.verifying import AdapterVerifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Parts:
     completions: Completions
     embeddings: Embeddings
     token_view: TokenView
+    verifier: AdapterVerifier
+    keeps_mismatches: bool
     keys: KeyRing
     limits: RateLimits
     use: AdapterUse

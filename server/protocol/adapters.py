@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from adapters.naming import DIGEST_PREFIX_PATTERN
+from adapters.verification import EngineNumbers, VerificationState
 from server.protocol.base import RequestBody, ResponseBody
 
 
@@ -31,6 +32,23 @@ class AdapterCanary(ResponseBody):
     percent: int
 
 
+class AdapterVerification(ResponseBody):
+    """What the version's probes said when a server replayed them last, `checked` in seconds since the epoch.
+
+    `probe` is the first that is wrong, from 0; `largest_difference` is in nats a token.
+    """
+
+    state: VerificationState
+    engine: EngineNumbers | None
+    checked: int | None
+    num_probes: int
+    num_replayed: int
+    num_equal: int
+    largest_difference: float | None
+    probe: int | None
+    detail: str
+
+
 class AdapterRecord(ResponseBody):
     """One adapter as it is served now; sizes in bytes, times in seconds since the epoch."""
 
@@ -53,6 +71,7 @@ class AdapterRecord(ResponseBody):
     running: int
     """Requests that are being answered now, by any of the versions."""
     usage: AdapterUsage
+    verification: AdapterVerification
 
 
 class AdapterList(ResponseBody):

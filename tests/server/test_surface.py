@@ -16,6 +16,7 @@ from tests.server.conftest import Served
 OPEN = {"/health", "/ready", "/openapi.json"}
 CHANGING = {
     "POST /v1/adapters",
+    "POST /v1/adapters/{name}/verify",
     "PATCH /v1/adapters/{name}",
     "DELETE /v1/adapters/{name}",
     "DELETE /v1/models/{model}",

@@ -1,0 +1,24 @@
+"""Replays an adapter's probes before a name moves to it, and refuses what does not answer as it should. No routes."""
+
+import logging
+
+from adapters.errors import AdapterMismatch
+from adapters.manifest import MANIFEST_FILE
+from adapters.verification import Verification
+from adapters.weights import Adapter
+from server.api.deps import Parts
+
+logger = logging.getLogger(__name__)
+
+
+async def replayed(parts: Parts, adapter: Adapter) -> Verification:
+    """What the probes say, to be kept with the version.
+
+    Raises AdapterMismatch, unless the server keeps such adapters; and as `AdapterVerifier.verify`.
+    """
+    verification = await parts.verifier.verify(adapter)
+    if verification.state == "mismatch" and not parts.keeps_mismatches:
+        raise AdapterMismatch(MANIFEST_FILE, verification.detail)
+    if verification.state in ("mismatch", "no_effect"):
+        logger.warning("adapter %r: %s", adapter.manifest.name, verification.detail)
+    return verification
