@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedTokenizerBase
 
 from adapters.errors import ChatFormatError
+from adapters.rendering import Renderer, Rendering, render_here
 
 MAX_TEMPLATE_CHARS = 65_536
-_JINJA_CODE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+_CODE_OPEN = re.compile(r"\{[{%]")
+_CODE_CLOSE = re.compile(r"[%}]\}")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 HUMAN_ASSISTANT_TEMPLATE = (
@@ -78,35 +80,37 @@ class ChatFormat(BaseModel):
     @cached_property
     def names(self) -> frozenset[str]:
         """Every word of the template's code that may be a variable or a field: what is not here has no effect on it."""
-        code = "".join(_JINJA_CODE.findall(self.template))
-        return frozenset(_WORD.findall(code))
+        return frozenset(word for code in _code_of(self.template) for word in _WORD.findall(code))
 
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
         tokenizer: PreTrainedTokenizerBase,
         options: RenderOptions = RenderOptions(),
+        *,
+        renderer: Renderer = render_here,
     ) -> str:
         """The prompt's text, up to where the assistant begins to speak, unless the options say otherwise.
 
-        Runs in transformers' Jinja sandbox. Raises ChatFormatError when the template refuses the messages.
+        Raises ChatFormatError when the template refuses the messages, and what `renderer` raises.
         """
-        conversation = [dict(message) for message in messages]
+        conversation = list(messages)
         if self.system_prompt is not None and (not conversation or conversation[0]["role"] != "system"):
             conversation.insert(0, {"role": "system", "content": self.system_prompt})
-        try:
-            text = tokenizer.apply_chat_template(
-                conversation,
-                tools=[dict(tool) for tool in options.tools] or None,
-                chat_template=self.template,
-                tokenize=False,
+        if not conversation:
+            raise ChatFormatError("messages: there are none")
+        if options.continue_final_message and options.add_generation_prompt:
+            raise ChatFormatError("continue_final_message and add_generation_prompt exclude each other")
+        return renderer(
+            Rendering(
+                template=self.template,
+                messages=conversation,
+                tools=options.tools,
+                variables={**tokenizer.special_tokens_map, **options.variables},
                 add_generation_prompt=options.add_generation_prompt,
                 continue_final_message=options.continue_final_message,
-                **options.variables,
             )
-        except Exception as error:  # a template is a program that came with an adapter: it may raise anything
-            raise ChatFormatError(f"messages: the chat template refuses them: {error}") from error
-        return str(text)
+        )
 
     def encode(
         self,
@@ -117,6 +121,17 @@ class ChatFormat(BaseModel):
         """Token ids of the rendered prompt. Raises ChatFormatError."""
         text = self.render(messages, tokenizer, options)
         return list(tokenizer(text, add_special_tokens=self.add_special_tokens)["input_ids"])
+
+
+def _code_of(template: str) -> Iterator[str]:
+    """What stands between the braces of statements and expressions; each character is looked at once."""
+    position = 0
+    while (start := _CODE_OPEN.search(template, position)) is not None:
+        end = _CODE_CLOSE.search(template, start.end())
+        if end is None:
+            return
+        yield template[start.end() : end.start()]
+        position = end.end()
 
 
 def default_chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:

@@ -14,6 +14,8 @@ AdapterError
     └── AdapterDamaged      a published version no longer has the content of its digest
 BaseModelError              the base model cannot be found, prepared or loaded
 ChatFormatError             messages cannot be rendered with a chat format
+├── ChatTemplateOverrun     its template takes too long or too much memory
+└── ChatTemplateBusy        too many templates are being rendered now
 """
 
 
@@ -75,3 +77,11 @@ class BaseModelError(Exception):
 
 class ChatFormatError(Exception):
     """The messages cannot be rendered with this chat format."""
+
+
+class ChatTemplateOverrun(ChatFormatError):
+    """A template that came with an adapter was stopped: it takes too long or too much memory."""
+
+
+class ChatTemplateBusy(ChatFormatError):
+    """Too many templates that came with adapters are being rendered at this moment."""

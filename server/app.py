@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
+from adapters.chat_format import HUMAN_ASSISTANT_TEMPLATE, default_chat_format
 from adapters.registry import AdapterRegistry
+from adapters.template_renderer import TemplateRenderer
 from server.api import (
     adapters,
     chat,
@@ -64,6 +66,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         finally:
             await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
             app.state.parts.grammars.close()
+            app.state.parts.templates.close()
 
     app = FastAPI(
         title="hotprompt",
@@ -104,12 +107,15 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
 def _parts(services: Services, settings: Settings) -> Parts:
     resolver = ModelResolver(services.registry)
     callers = read_callers(settings)
+    own_format = default_chat_format(services.base.tokenizer)
+    templates = TemplateRenderer({own_format.template, HUMAN_ASSISTANT_TEMPLATE})
     prompts = PromptMaker(
         services.base,
         resolver,
         max_model_len=services.engine.max_model_len,
         vocab_size=services.engine.vocab_size,
         stop_token_ids=services.stop_token_ids,
+        renderer=templates,
     )
     tokenizer = services.base.tokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerFast), "build_services takes no other"
@@ -121,6 +127,8 @@ def _parts(services: Services, settings: Settings) -> Parts:
         engine=services.engine,
         registry=services.registry,
         resolver=resolver,
+        prompts=prompts,
+        templates=templates,
         grammars=grammars,
         completions=Completions(services.engine, prompts, grammars, services.base, limits.charge, use),
         embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, use, hidden_size=hidden_size),

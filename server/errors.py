@@ -28,6 +28,8 @@ from adapters.errors import (
     AdapterUnsupported,
     CanaryInvalid,
     ChatFormatError,
+    ChatTemplateBusy,
+    ChatTemplateOverrun,
     StoreFailure,
 )
 from server.engine.errors import (
@@ -142,6 +144,11 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
         Wording(500, _SERVER, "adapter_damaged", "This adapter's files in the store are damaged; publish it again."),
     ),
     (StoreFailure, Wording(500, _SERVER, "store_failure")),
+    (
+        ChatTemplateBusy,
+        Wording(503, _SERVER, "chat_template_busy", "Other chat templates are being rendered; try again.", retry=True),
+    ),
+    (ChatTemplateOverrun, Wording(400, _INVALID, "chat_template_stopped", param="model")),
     (ChatFormatError, Wording(400, _INVALID, "messages_refused", param=_PROMPT)),
     (FieldRefused, Wording(400, _INVALID, "invalid_value")),
     (StructureUnsupported, Wording(400, _INVALID, "structure_unsupported")),

@@ -101,6 +101,8 @@ def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:
     check_name(name, base_name=parts.resolver.base_name)
     adapter = read_adapter(name, files)
     check_compatible(adapter.manifest, parts.registry.base)
+    if adapter.manifest.chat_format is not None:
+        parts.prompts.try_out(adapter.manifest.chat_format)
     return adapter
 
 

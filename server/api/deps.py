@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from adapters.registry import AdapterRegistry
+from adapters.template_renderer import TemplateRenderer
 from server.api.asked_model import asked_model
 from server.api.auth import KeyRing
 from server.api.limit_headers import note_account
@@ -21,6 +22,7 @@ from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
+from server.text.prompts import PromptMaker
 from server.text.structure.compiler import GrammarCompiler
 from server.text.token_view import TokenView
 from server.verifying import AdapterVerifier
@@ -33,6 +35,8 @@ class Parts:
     engine: AsyncEngine
     registry: AdapterRegistry
     resolver: ModelResolver
+    prompts: PromptMaker
+    templates: TemplateRenderer
     grammars: GrammarCompiler
     completions: Completions
     embeddings: Embeddings

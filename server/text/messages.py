@@ -1,13 +1,14 @@
 """A conversation as a chat template can take it: roles, names, tools. Knows no tokens."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
+from functools import cache, partial
 
 from transformers import PreTrainedTokenizerBase
 
 from adapters.chat_format import ChatFormat, RenderOptions
-from adapters.errors import ChatFormatError
+from adapters.errors import ChatFormatError, ChatTemplateBusy, ChatTemplateOverrun
+from adapters.rendering import Renderer, render_here
 from server.text.errors import FieldRefused
 from server.text.request import ChatPrompt
 from server.text.tools.definitions import Turn
@@ -16,25 +17,39 @@ from server.text.tools.format import ToolFormat
 _SYSTEM_ROLES = ("system", "developer")
 
 
-def rendered(prompt: ChatPrompt, chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The prompt's text. Raises ChatFormatError, and FieldRefused for a variable that the template does not ask for."""
+def rendered(
+    prompt: ChatPrompt,
+    chat_format: ChatFormat,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    renderer: Renderer = render_here,
+) -> str:
+    """The prompt's text. Raises FieldRefused for a variable that the template does not ask for, and what `renderer`
+    raises."""
     check_variables(chat_format, prompt.options)
-    turns = turns_for(chat_format, tokenizer, prompt.turns)
+    turns = turns_for(chat_format, tokenizer, prompt.turns, renderer=renderer)
     given = ToolFormat(chat_format.template).prepare(turns, prompt.tools, system_prompt=chat_format.system_prompt)
     options = replace(prompt.options, tools=tuple(given.arguments.get("tools", ())))
-    return chat_format.render(given.messages, tokenizer, options)
+    return chat_format.render(given.messages, tokenizer, options, renderer=renderer)
 
 
-def turns_for(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> list[Turn]:
+def turns_for(
+    chat_format: ChatFormat,
+    tokenizer: PreTrainedTokenizerBase,
+    turns: Sequence[Turn],
+    *,
+    renderer: Renderer = render_here,
+) -> list[Turn]:
     """The turns in the roles and fields that templates know.
 
     A developer is a system. A name stands before the content of a message, unless the template shows it itself.
     """
+    shows_name = cache(partial(_shows_name, chat_format, tokenizer, renderer))  # by role: a conversation has few
     fitted = []
     for turn in turns:
         if turn.role in _SYSTEM_ROLES:
             turn = replace(turn, role="system")
-        if turn.name is not None and turn.role != "tool" and not _shows_name(chat_format, tokenizer, turn.role):
+        if turn.name is not None and turn.role != "tool" and not shows_name(turn.role):
             turn = replace(turn, name=None, content=f"{turn.name}: {turn.content}")
         fitted.append(turn)
     return fitted
@@ -48,12 +63,17 @@ def check_variables(chat_format: ChatFormat, options: RenderOptions) -> None:
             raise FieldRefused(field, "this model's chat template does not ask for it")
 
 
-def _shows_name(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, role: str) -> bool:
+def _shows_name(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, renderer: Renderer, role: str) -> bool:
     """Whether what the template makes of a message depends on its name."""
     if "name" not in chat_format.names:
         return False
     texts = set()
     for name in ("Ada", "Zoe"):
-        with suppress(ChatFormatError):  # it may want another order of roles
-            texts.add(chat_format.render([{"role": role, "content": "hello", "name": name}], tokenizer))
+        try:
+            message = {"role": role, "content": "hello", "name": name}
+            texts.add(chat_format.render([message], tokenizer, renderer=renderer))
+        except (ChatTemplateBusy, ChatTemplateOverrun):
+            raise
+        except ChatFormatError:  # it may want another order of roles
+            return False
     return len(texts) == 2

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from adapters.base_model import BaseModel
 from adapters.chat_format import ChatFormat, SamplingDefaults, default_chat_format
-from adapters.errors import ChatFormatError
+from adapters.errors import AdapterInvalid, ChatFormatError, ChatTemplateBusy
 from adapters.injections import Injection
+from adapters.manifest import MANIFEST_FILE
 from adapters.naming import AdapterReference
+from adapters.rendering import Renderer, render_here
 from adapters.weights import Adapter
 from server.engine.errors import PromptTooLong
 from server.engine.sampling_params import SamplingParams
@@ -67,8 +69,10 @@ class PromptMaker:
         max_model_len: int,
         vocab_size: int,
         stop_token_ids: frozenset[int],
+        renderer: Renderer = render_here,
     ) -> None:
         self._resolver = resolver
+        self._renderer = renderer
         self._tokenizer = base.tokenizer
         self._fingerprint = base.identity.fingerprint
         self._base_format = default_chat_format(base.tokenizer)
@@ -117,7 +121,20 @@ class PromptMaker:
     def render(self, prompt: ChatPrompt, chat_format: ChatFormat) -> str:
         """What the chat format makes of a conversation. Raises ChatFormatError, FieldRefused, PromptTooLong."""
         self._refuse_hopeless(turn.content for turn in prompt.turns)
-        return rendered(prompt, chat_format, self._tokenizer)
+        return rendered(prompt, chat_format, self._tokenizer, renderer=self._renderer)
+
+    def try_out(self, chat_format: ChatFormat) -> None:
+        """Refuse the chat format of an adapter that cannot render what a user says, or takes too long for it.
+
+        Raises AdapterInvalid, ChatTemplateBusy.
+        """
+        try:
+            chat_format.render([{"role": "user", "content": "Hello!"}], self._tokenizer, renderer=self._renderer)
+        except ChatTemplateBusy:
+            raise
+        except ChatFormatError as error:
+            problem = str(error).removeprefix("messages: ")
+            raise AdapterInvalid(MANIFEST_FILE, f"'chat_format.template': {problem}") from error
 
     def encode(self, prompt: Prompt, chat_format: ChatFormat) -> EncodedPrompt:
         """The prompt as the model sees it, without virtual tokens.
