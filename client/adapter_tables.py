@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from client.adapter_place import AdapterSummary
+from client.findings import Replayed
 
 
 def print_list(console: Console, adapters: Sequence[AdapterSummary]) -> None:
@@ -57,6 +58,25 @@ def _marked(digest: str, adapter: AdapterSummary) -> str:
     if adapter.canary is not None and digest == adapter.canary.digest:
         return f"{digest[:12]} (canary for {adapter.canary.percent} %)"
     return digest[:12]
+
+
+def print_replayed(console: Console, replayed: Sequence[Replayed]) -> None:
+    """One line for each version whose probes were replayed; nothing where there is none."""
+    if not replayed:
+        return
+    table = Table("version", "state", "computed in", "probes", "equal answers", "largest difference", "", box=None)
+    for one in replayed:
+        found = one.verification
+        table.add_row(
+            one.label,
+            found.state,
+            found.engine,
+            f"{found.num_replayed} of {found.num_probes}",
+            str(found.num_equal),
+            "" if found.largest_difference is None else f"{found.largest_difference:.4f}",
+            found.detail,
+        )
+    console.print(table)
 
 
 def _training_lines(adapter: AdapterSummary) -> dict[str, str]:

@@ -13,6 +13,7 @@ from client.terminal import FAILED, WRONG_USAGE, end, failures, quiet_transforme
 if TYPE_CHECKING:  # the names cost seconds of imports at run time
     from adapters.store import AdapterStore
     from client.adapter_place import AdapterPlace
+    from client.findings import Findings
 
 adapters_app = typer.Typer(
     help="List and change the adapters of a store (--store), or of a running server (--url).", no_args_is_help=True
@@ -139,18 +140,49 @@ def canary_adapter(
 
 @adapters_app.command("verify")
 def verify_adapters(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: every adapter.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|PATH]", help="A name, or a directory. Default: every adapter.")
+    ] = None,
     store: StoreOption = None,
-    base: Annotated[str | None, typer.Option(help="Also check that it belongs to this base model.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Also check that it belongs to this base model, and replay its probes there.")
+    ] = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> None:
-    """Read adapters whole: digest, format, finite values, and the base model. Exits with 1 when one is wrong."""
-    from client.verify import verify_store
+    """Read adapters whole: digest, format, finite values, base model and probes. Exits with 1 when one is wrong.
 
+    With --url the running server replays the probes on its own engine.
+    """
+    from client.adapter_tables import print_replayed
+
+    if url is not None and (store is not None or base is not None):
+        end(WRONG_USAGE, "--url excludes --store and --base")
     quiet_transformers()
     with failures():
-        problems = verify_store(_store_at(store), name=name, base=base, say=typer.echo)
-    if problems:
+        findings = _ask_server(name, url, api_key) if url is not None else _read_here(name, store, base)
+    print_replayed(stdout(), findings.replayed)
+    if not findings.is_good:
         raise typer.Exit(FAILED)
+
+
+def _ask_server(name: str | None, url: str, api_key: str | None) -> "Findings":
+    from client.connection import Connection
+    from client.remote_verify import verify_remote
+
+    with Connection(url, api_key=api_key) as connection:
+        return verify_remote(connection, name=name)
+
+
+def _read_here(name: str | None, store: Path | None, base: str | None) -> "Findings":
+    from adapters.base_model import open_base_model
+    from adapters.home import home_directory
+    from client.verify import verify_directory, verify_store
+
+    opened = open_base_model(base, home=home_directory()) if base is not None else None
+    if name is not None and (Path(name) / "adapter_config.json").exists():
+        return verify_directory(Path(name), base=opened, say=typer.echo)
+    return verify_store(_store_at(store), name=name, base=opened, say=typer.echo)
 
 
 def chat(

@@ -1,50 +1,84 @@
-"""Reads every version of a store whole and says what is wrong with it. Changes nothing."""
+"""Reads adapters whole, replays their probes, and says what is wrong with them. Changes nothing in a store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from adapters.base_model import BaseModel
 from adapters.errors import AdapterError
-from adapters.home import home_directory
-from adapters.manifest import BaseIdentity
+from adapters.files import AdapterFiles, read_adapter_directory
 from adapters.records import NameRecord
 from adapters.store import AdapterStore
+from adapters.weights import Adapter, check_compatible, read_adapter
+from client.findings import Findings, Replayed
 
 
-def verify_store(store: AdapterStore, *, name: str | None, base: str | None, say: Callable[[str], None]) -> int:
-    """Check one adapter or all of them: digest, format, finite values, and with `base` whether they belong to it.
+def verify_store(
+    store: AdapterStore, *, name: str | None, base: BaseModel | None, say: Callable[[str], None]
+) -> Findings:
+    """Check one adapter or all of them: digest, format, finite values; with `base` also whether they belong to it, and
+    the probes of the current versions.
 
-    Says one line for each version and each damaged record, and returns how many are wrong. Raises AdapterNotFound,
-    StoreFailure when the record of `name` is damaged, BaseModelError.
+    Says one line for each version and each damaged record. Raises AdapterNotFound, StoreFailure when the record of
+    `name` is damaged, BaseModelError.
     """
-    identity = _identity_of(base) if base is not None else None
     if name is not None:
-        return _verify_name(store, store.record(name), identity, say)
+        return _gathered([_verify_name(store, store.record(name), base, say)])
     damaged = store.damaged_names()
-    for name in damaged:
-        say(f"{name}: WRONG: its record is damaged")
-    return len(damaged) + sum(_verify_name(store, record, identity, say) for record in store.names())
+    for damaged_name in damaged:
+        say(f"{damaged_name}: WRONG: its record is damaged")
+    named = [_verify_name(store, record, base, say) for record in store.names()]
+    return _gathered([Findings(len(damaged)), *named])
+
+
+def verify_directory(path: Path, *, base: BaseModel | None, say: Callable[[str], None]) -> Findings:
+    """The same of the adapter in a directory, which need not be published."""
+    try:
+        files = read_adapter_directory(path)
+        adapter = read_adapter(path.resolve().name, files)
+        _check_base(adapter, base)
+    except AdapterError as error:
+        say(f"{path}: WRONG: {error}")
+        return Findings(1)
+    say(_whole(str(path), base))
+    return Findings(0, list(_replayed(str(path), adapter, files, base)))
+
+
+def _gathered(findings: Sequence[Findings]) -> Findings:
+    return Findings(sum(one.num_wrong for one in findings), [line for one in findings for line in one.replayed])
 
 
 def _verify_name(
-    store: AdapterStore, record: NameRecord, identity: BaseIdentity | None, say: Callable[[str], None]
-) -> int:
-    from adapters.weights import check_compatible
-
+    store: AdapterStore, record: NameRecord, base: BaseModel | None, say: Callable[[str], None]
+) -> Findings:
     problems = 0
+    replayed: list[Replayed] = []
     for version in record.versions:
         label = f"{record.name}@{version.digest[:12]}"
         try:
             adapter = store.read(record.name, version.digest)
-            if identity is not None:
-                check_compatible(adapter.manifest, identity)
+            _check_base(adapter, base)
+            files = read_adapter_directory(store.path_of(version.digest))
         except AdapterError as error:
             problems += 1
             say(f"{label}: WRONG: {error}")
         else:
-            say(f"{label}: whole" + (f", belongs to {identity.name}" if identity is not None else ""))
-    return problems
+            say(_whole(label, base))
+            if version.digest == record.current:
+                replayed.extend(_replayed(label, adapter, files, base))
+    return Findings(problems, replayed)
 
 
-def _identity_of(base: str) -> BaseIdentity:
-    from adapters.base_model import open_base_model
+def _check_base(adapter: Adapter, base: BaseModel | None) -> None:
+    if base is not None:
+        check_compatible(adapter.manifest, base.identity)
 
-    return open_base_model(base, home=home_directory()).identity
+
+def _whole(label: str, base: BaseModel | None) -> str:
+    return f"{label}: whole" + (f", belongs to {base.name}" if base is not None else "")
+
+
+def _replayed(label: str, adapter: Adapter, files: AdapterFiles, base: BaseModel | None) -> Iterator[Replayed]:
+    if base is not None:
+        from client.replay import replay  # peft takes seconds to import
+
+        yield Replayed(label, replay(adapter, files, base))

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ from client.connection import Connection
 from client.errors import ServerRefused, ServerUnreachable
 from hotprompt import app
 from server.config import Settings
+from tests.adapters.probed import probed_files
 from tests.server.building import live_server, soft_prompt_files, tiny_settings
 from tests.tiny import CHAT_TEMPLATE, save_tiny_base
 
@@ -121,6 +123,34 @@ def test_verify_finds_damage_and_another_base(base: Path, tmp_path: Path) -> Non
     result = _run("adapters", "verify", "team", "--store", store)
     assert result.exit_code == 1
     assert "WRONG" in result.stdout
+
+
+def test_verify_replays_probes_of_a_store_and_of_a_directory(base: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    good = _write(probed_files(seed=1), tmp_path / "good")
+    bad = _write(replace(probed_files(seed=1), weights=soft_prompt_files(9).weights), tmp_path / "bad")
+    _good("adapters", "add", "team", good, "--store", store)
+    for what in (["team", "--store", store], [good]):
+        said = _good("adapters", "verify", *what, "--base", base).splitlines()
+        assert "whole, belongs to tiny-llama" in said[0]
+        assert said[-1].split()[1:] == ["verified", "float32", "8", "of", "8", "8", "0.0000"]
+    result = _run("adapters", "verify", bad, "--base", base)
+    assert result.exit_code == 1
+    assert "mismatch" in result.stdout
+    assert "probe 0: " in result.stdout
+    assert "unverified" not in _good("adapters", "verify", bad)  # without a base model only the files are read
+
+
+def test_verify_asks_a_running_server(base: Path, tmp_path: Path) -> None:
+    store = AdapterStore(tmp_path / "store")
+    store.publish("good", probed_files(seed=1))
+    store.publish("bad", replace(probed_files(seed=1), weights=soft_prompt_files(9).weights))
+    with live_server(tiny_settings(base, tmp_path / "store")) as (running, _):
+        assert " verified " in _good("adapters", "verify", "good", "--url", running.url)
+        result = _run("adapters", "verify", "--url", running.url)
+        assert result.exit_code == 1
+        assert [line.split()[1] for line in result.stdout.splitlines()[1:]] == ["mismatch", "verified"]
+        assert "exclude" in _bad("adapters", "verify", "--url", running.url, "--base", base, code=2)
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
