@@ -15,7 +15,7 @@ from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
 from server.api.guarded_route import GuardedRoute
 from server.api.models import remove_adapter
 from server.api.pins import pins_settled
-from server.api.probe_checks import replayed
+from server.api.probe_checks import replayed, settle_probes
 from server.api.uploads import UPLOAD_BODY, read_upload
 from server.errors import BaseModelKept
 from server.protocol.adapters import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
@@ -65,7 +65,7 @@ async def verify_adapter(name: str, parts: PartsDep, caller: CallerDep) -> Adapt
 
 @router.patch("/v1/adapters/{name}", dependencies=CHANGE)
 async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
-    """Alias, roll back, pin and split; a version is loaded and computed before the name stands for it."""
+    """Alias, roll back, pin and split; a version is loaded, shown by its probes and computed before it answers."""
     version = await asyncio.to_thread(_version_after, parts, name, body)
     with pins_settled(parts, version.current):
         if body.canary is not None and version.canary is not None:
@@ -73,6 +73,8 @@ async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller
             await parts.engine.prefill(canary.injection)
         if body.rollback is not None or body.pinned:
             adapter = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.current}")
+            if body.rollback is not None:
+                await settle_probes(parts, version, adapter)
             is_pinned = version.pinned if body.pinned is None else body.pinned
             await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
         record = await asyncio.to_thread(_change, parts, version, body)

@@ -1,9 +1,11 @@
 """Replays an adapter's probes before a name moves to it, and refuses what does not answer as it should. No routes."""
 
+import asyncio
 import logging
 
 from adapters.errors import AdapterMismatch
 from adapters.manifest import MANIFEST_FILE
+from adapters.records import NameRecord
 from adapters.verification import Verification
 from adapters.weights import Adapter
 from server.api.deps import Parts
@@ -22,3 +24,14 @@ async def replayed(parts: Parts, adapter: Adapter) -> Verification:
     if verification.state in ("mismatch", "no_effect"):
         logger.warning("adapter %r: %s", adapter.manifest.name, verification.detail)
     return verification
+
+
+async def settle_probes(parts: Parts, record: NameRecord, adapter: Adapter) -> None:
+    """Replay the probes of a name's version that no server has replayed yet, and keep what they say.
+
+    Raises as `replayed`.
+    """
+    if record.version(record.current).verification is not None:
+        return
+    verification = await replayed(parts, adapter)
+    await asyncio.to_thread(parts.registry.store.note_verification, record.name, adapter.manifest.digest, verification)

@@ -10,6 +10,7 @@ from adapters.errors import (
 )
 from adapters.files import AdapterFiles
 from adapters.store import AdapterStore, read_card
+from adapters.verification import Verification, VerificationState
 from tests.adapters.making import adapter_files
 from tests.tiny import rows_of
 
@@ -188,3 +189,27 @@ def test_a_name_that_an_alias_stands_for_is_not_removed(root: Path, store: Adapt
     assert versions_on_disk(root) == {digest}
     store.remove("a")
     assert store.names() == []
+
+
+def _verification(state: VerificationState) -> Verification:
+    return Verification(state=state, engine="float32", checked=1)
+
+
+def test_what_probes_said_is_kept_with_the_version(root: Path, store: AdapterStore) -> None:
+    first = store.publish("a", adapter_files(seed=1), verification=_verification("verified")).manifest.digest
+    second = publish(store, "a", 2)
+    record = AdapterStore(root).record("a")
+    assert record.version(first).verification == _verification("verified")
+    assert record.version(second).verification is None
+    store.note_verification("a", second, _verification("mismatch"))
+    assert AdapterStore(root).record("a").version(second).verification == _verification("mismatch")
+    with pytest.raises(AdapterNotFound):
+        store.note_verification("a", "0" * 64, _verification("verified"))
+
+
+def test_publishing_the_same_content_again_says_what_its_probes_say_now(store: AdapterStore) -> None:
+    digest = store.publish("a", adapter_files(), verification=_verification("mismatch")).manifest.digest
+    store.publish("a", adapter_files(), verification=_verification("verified"))
+    store.publish("a", adapter_files())  # by somebody who did not replay them
+    assert store.record("a").version(digest).verification == _verification("verified")
+    assert len(store.record("a").versions) == 1

@@ -114,6 +114,19 @@ async def test_what_a_trainer_published_is_verified_when_asked(served: Served, s
     assert (await client.post(f"{ADAPTERS}/nobody/verify")).status_code == 404
 
 
+async def test_a_roll_back_replays_what_no_server_has_replayed(served: Served, settings: Settings) -> None:
+    _, client = served
+    store = AdapterStore(settings.store)
+    bad = store.publish("team", _with_other_weights(probed_files(seed=1))).manifest.digest
+    good = store.publish("team", probed_files(seed=2)).manifest.digest
+    now = (await _upload(client, "team", soft_prompt_files(1))).json()["digest"]
+    refused = await client.patch(f"{ADAPTERS}/team", json={"rollback": bad})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "adapter_mismatch")
+    assert (await client.get(f"{ADAPTERS}/team")).json()["digest"] == now
+    record = (await client.patch(f"{ADAPTERS}/team", json={"rollback": good})).json()
+    assert (record["digest"], record["verification"]["state"]) == (good, "verified")
+
+
 async def test_bfloat16_is_held_to_what_rounding_explains(tiny_base: Path, tmp_path: Path) -> None:
     settings = tiny_settings(tiny_base, tmp_path / "store", dtype="bfloat16")
     async with app_client(settings) as (_, client):
