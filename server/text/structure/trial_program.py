@@ -1,8 +1,7 @@
 """The program that tries grammars out, in a process of its own: llguidance may hang on one, or overflow its stack.
 
-It is run as a file, and needs nothing of the server. A message is 4 bytes of length (little-endian) and UTF-8. In come
-grammars, each behind a line with the seconds that it may compute; out come problems, an empty one if the grammar
-compiles. It ends with its input.
+It needs nothing of the server. Messages are those of `adapters.framing`: in come grammars, each behind a line with the
+seconds that it may compute; out come problems, an empty one if the grammar compiles. It ends with its input.
 """
 
 import resource
@@ -10,11 +9,11 @@ import signal
 import sys
 import threading
 import time
-from typing import IO
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-LENGTH_BYTES = 4
+from adapters.framing import message, read_message
+
 READY = "ready"
 """The first message out: the next grammar finds a program that has started."""
 _STACK_BYTES = 1 << 20  # far less than the server's threads have: what overflows it here cannot do so there
@@ -40,21 +39,6 @@ def problem_of(matcher: LLMatcher) -> str:
     """Compute what may come first, where much of the work is done, and say what is wrong by then."""
     matcher.compute_bitmask()
     return matcher.get_error()
-
-
-def read_message(stream: IO[bytes]) -> str | None:
-    """The next message; None at the end."""
-    head = stream.read(LENGTH_BYTES)
-    if len(head) < LENGTH_BYTES:
-        return None
-    length = int.from_bytes(head, "little")
-    body = stream.read(length)
-    return body.decode() if len(body) == length else None
-
-
-def message(text: str) -> bytes:
-    body = text.encode()
-    return len(body).to_bytes(LENGTH_BYTES, "little") + body
 
 
 def main() -> None:
