@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from adapters.base_model import choose_device, choose_dtype, load_weights
 from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, TrainingFacts
+from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
 from training.config import TrainConfig
@@ -169,6 +170,18 @@ def _measure_unless_interrupted(evaluator: Evaluator | None, model: PeftModel, c
         return None
 
 
+def _probes_unless_interrupted(model: PeftModel, run: PreparedRun, loop: LoopFacts, console: Console) -> Probes | None:
+    """Ctrl-C here gives up the probes, not the trained adapter; a second one stops at once."""
+    try:
+        say(console, "making probes")
+        return make_probes(model, run.base.tokenizer, run.chat_format, run.held_out or run.train.answered)
+    except KeyboardInterrupt:
+        if loop.interrupted:
+            raise
+        say(console, "making probes interrupted; saving the adapter without them (Ctrl-C again: stop at once)")
+        return None
+
+
 def _evaluation_facts(
     evaluator: Evaluator | None, before: Evaluation | None, after: Evaluation | None
 ) -> EvaluationFacts | None:
@@ -208,7 +221,7 @@ def _publish(
         evaluation=evaluation,
     )
     identity = run.base.identity
-    probes = make_probes(model, run.base.tokenizer, run.chat_format, run.held_out or run.train.answered)
+    probes = _probes_unless_interrupted(model, run, loop, console)
     draft = ManifestDraft(base=identity, chat_format=run.chat_format, training=facts, probes=probes)
     card = model_card(config.name, identity, facts, loop.losses)
     adapter = run.store.publish(config.name, adapter_files(model, draft, base_name=identity.name, card=card))

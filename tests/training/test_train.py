@@ -248,6 +248,20 @@ def test_ctrl_c_while_measuring_keeps_the_adapter(tmp_path: Path, bases: dict[Fa
     assert "saving the adapter without it" in output.getvalue()
 
 
+def test_ctrl_c_while_probes_are_made_keeps_the_adapter(tmp_path: Path, bases: dict[Family, Path]) -> None:
+    output = CtrlC(["making probes"])
+    result = train(tiny_config(bases["llama"], tmp_path), console=Console(file=output))
+    assert result.manifest.probes is None
+    assert AdapterStore(tmp_path / "store").resolve("tiny") == ("tiny", result.manifest.digest)
+
+
+def test_a_second_ctrl_c_stops_at_once_while_probes_are_made(tmp_path: Path, bases: dict[Family, Path]) -> None:
+    output = CtrlC(["step 3/", "making probes"])
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_config(bases["llama"], tmp_path, max_steps=1000), console=Console(file=output))
+    assert AdapterStore(tmp_path / "store").names() == []
+
+
 # -- refused before anything is trained --------------------------------------------------------------------------------
 
 
