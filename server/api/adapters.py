@@ -70,6 +70,7 @@ async def change_adapter(name: str, body: AdapterChange, parts: PartsDep, caller
     with pins_settled(parts, version.current):
         if body.canary is not None and version.canary is not None:
             canary = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.canary.digest}")
+            await settle_probes(parts, version, canary)
             await parts.engine.prefill(canary.injection)
         if body.rollback is not None or body.pinned:
             adapter = await asyncio.to_thread(parts.registry.get, f"{version.name}@{version.current}")

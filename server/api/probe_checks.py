@@ -31,7 +31,7 @@ async def settle_probes(parts: Parts, record: NameRecord, adapter: Adapter) -> N
 
     Raises as `replayed`.
     """
-    if record.version(record.current).verification is not None:
+    if record.version(adapter.manifest.digest).verification is not None:
         return
     verification = await replayed(parts, adapter)
     await asyncio.to_thread(parts.registry.store.note_verification, record.name, adapter.manifest.digest, verification)

@@ -127,6 +127,15 @@ async def test_a_roll_back_replays_what_no_server_has_replayed(served: Served, s
     assert (record["digest"], record["verification"]["state"]) == (good, "verified")
 
 
+async def test_a_canary_is_replayed_before_it_answers(served: Served, settings: Settings) -> None:
+    _, client = served
+    bad = AdapterStore(settings.store).publish("team", _with_other_weights(probed_files(seed=1))).manifest.digest
+    now = (await _upload(client, "team", soft_prompt_files(1))).json()
+    refused = await client.patch(f"{ADAPTERS}/team", json={"canary": {"digest": bad, "percent": 5}})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "adapter_mismatch")
+    assert (await client.get(f"{ADAPTERS}/team")).json() == now
+
+
 async def test_bfloat16_is_held_to_what_rounding_explains(tiny_base: Path, tmp_path: Path) -> None:
     settings = tiny_settings(tiny_base, tmp_path / "store", dtype="bfloat16")
     async with app_client(settings) as (_, client):
