@@ -6,10 +6,14 @@ from pathlib import Path
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a new file and flush it to the disk; it must not exist yet. Raises OSError."""
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        written = 0
+        while written < len(content):
+            written += os.write(descriptor, memoryview(content)[written:])
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def flush_file(path: Path) -> None:

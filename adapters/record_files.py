@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -87,16 +88,45 @@ class RecordFiles:
                 yield record
 
     def write(self, record: Record, *, scratch: Path) -> None:
-        """Replace or make a record, atomically and durably, by way of a directory of the same disk. Raises OSError."""
+        """Replace or make a record, atomically and durably, by way of a directory of the same disk.
+
+        Raises OSError; then the record is as it was.
+        """
+        path = self._path(record.name)
+        before = self._content(path)
         staging = scratch / f"record-{uuid4().hex}"
         write_durably(staging, record_to_json(record))
-        os.replace(staging, self._path(record.name))
-        flush_directory(self._directory)
+        os.replace(staging, path)
+        with self._taken_back(path, before, scratch):
+            flush_directory(self._directory)
 
-    def remove(self, name: str) -> None:
-        """Remove a record, durably. Raises OSError."""
-        os.unlink(self._path(name))
-        flush_directory(self._directory)
+    def remove(self, name: str, *, scratch: Path) -> None:
+        """Remove a record, durably. Raises OSError; then the record is as it was."""
+        path = self._path(name)
+        before = self._content(path)
+        os.unlink(path)
+        with self._taken_back(path, before, scratch):
+            flush_directory(self._directory)
+
+    @contextmanager
+    def _taken_back(self, path: Path, before: bytes | None, scratch: Path) -> Iterator[None]:
+        """Put the content from before back where the change cannot be made durable: it is then told as not made."""
+        try:
+            yield
+        except OSError:
+            if before is None:
+                os.unlink(path)
+            else:
+                staging = scratch / f"record-{uuid4().hex}"
+                write_durably(staging, before)
+                os.replace(staging, path)
+            raise
+
+    def _content(self, path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}{SUFFIX}"

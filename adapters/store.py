@@ -2,6 +2,7 @@
 
     versions/<digest>/   the files of one adapter, never changed once they are there
     names/<name>.json    the versions of a name and which one is current, or what an alias stands for
+    quarantine/<digest>/ a version that no longer had the content of its digest
     tmp/                 what is being written; a leftover of a crash, removed by the next writer
 
 A reader sees an old state or a new one, never a mixture: a version's directory and a name's record each appear by one
@@ -10,39 +11,44 @@ rename, after their bytes and before their directory entry were flushed to the d
 
 import fcntl
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-from adapters.durable_files import flush_directory, write_durably
-from adapters.errors import AdapterDamaged, AdapterError, AdapterInUse, AdapterInvalid, AdapterNotFound, StoreFailure
-from adapters.files import CARD_FILE, AdapterFiles, read_adapter_directory
-from adapters.manifest import MANIFEST_FILE, AdapterManifest
+from adapters.durable_files import flush_directory
+from adapters.errors import AdapterInUse, AdapterNotFound, StoreFailure
+from adapters.files import CARD_FILE, AdapterFiles
 from adapters.naming import AdapterReference, check_name
 from adapters.record_files import RecordFiles
 from adapters.records import AliasRecord, NameRecord, Version
 from adapters.verification import Verification
+from adapters.version_files import WHAT_TO_DO, VersionFiles
 from adapters.weights import Adapter, read_adapter
 
-__all__ = ["AdapterStore", "AliasRecord", "NameRecord", "Version", "read_card"]
+__all__ = ["AdapterStore", "AliasRecord", "DamagedName", "NameRecord", "Version", "read_card"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedName:
+    """A name that cannot be served as it stands, and what to do about it."""
+
+    name: str
+    problem: str
 
 
 class AdapterStore:
     """Reads and publishes adapters under one root directory, which is created when it is missing."""
 
     def __init__(self, root: Path) -> None:
-        self._versions = root / "versions"
-        names = root / "names"
+        versions, names = root / "versions", root / "names"
         self._scratch = root / "tmp"
         self._lock_file = root / "lock"
         try:
-            missing = [path for path in (self._versions, names, self._scratch) if not path.is_dir()]
+            missing = [path for path in (versions, names, self._scratch) if not path.is_dir()]
             for directory in missing:
                 directory.mkdir(parents=True, exist_ok=True)
             if missing:
@@ -50,6 +56,7 @@ class AdapterStore:
         except OSError as error:
             raise StoreFailure(f"store {root} cannot be created: {error.strerror}") from error
         self._records = RecordFiles(names)
+        self._versions = VersionFiles(versions=versions, quarantine=root / "quarantine", scratch=self._scratch)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -65,9 +72,21 @@ class AdapterStore:
         """Every alias, by name; a damaged record is left out with a warning."""
         return [record for record in self._records.read_all() if isinstance(record, AliasRecord)]
 
-    def damaged_names(self) -> list[str]:
+    def damaged_records(self) -> list[DamagedName]:
         """Names whose record cannot be read."""
-        return [name for name in self._records.names() if self._is_damaged(name)]
+        return [
+            DamagedName(name, "its record is damaged: remove the name, then publish the adapter again")
+            for name in self._records.names()
+            if self._is_damaged(name)
+        ]
+
+    def damaged(self) -> list[DamagedName]:
+        """Names that cannot be served: their record is damaged, or their current version in quarantine."""
+        return self.damaged_records() + [
+            DamagedName(record.name, f"version {record.current[:12]} is damaged and in quarantine: {WHAT_TO_DO}")
+            for record in self.names()
+            if self._versions.is_quarantined(record.current)
+        ]
 
     def record(self, name: str) -> NameRecord:
         """The record that a name, or an alias of it, stands for.
@@ -101,22 +120,14 @@ class AdapterStore:
     def read(self, name: str, digest: str) -> Adapter:
         """Read one version from the disk, and check that its content still has its digest.
 
-        Raises AdapterNotFound, and AdapterDamaged for a version that has changed on the disk.
+        Raises AdapterNotFound; AdapterDamaged for a version that has changed on the disk or is in quarantine;
+        StoreFailure where the disk refuses.
         """
-        directory = self.path_of(digest)
-        try:
-            adapter = read_adapter(name, read_adapter_directory(directory))
-        except AdapterInvalid as error:
-            if not directory.is_dir():
-                raise AdapterNotFound(f"adapter {name!r} has no version {digest[:12]}") from None
-            raise AdapterDamaged(f"{name!r} version {digest[:12]} is damaged on the disk: {error}") from error
-        if adapter.manifest.digest != digest:
-            raise AdapterDamaged(f"{name!r} version {digest[:12]} is damaged on the disk: its digest has changed")
-        return adapter
+        return self._versions.read(name, digest)
 
     def path_of(self, digest: str) -> Path:
         """The directory of one version."""
-        return self._versions / digest
+        return self._versions.path_of(digest)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -135,7 +146,7 @@ class AdapterStore:
             record = self._records.read(name)
             if isinstance(record, AliasRecord):
                 raise AdapterInUse(f"name: {name!r} is an alias of {record.target!r}; remove the alias first")
-            self._keep_version(adapter.manifest, files)
+            self._versions.keep(adapter.manifest, files)
             if record is None:
                 self._records.write(
                     NameRecord(name=name, current=version.digest, versions=(version,)), scratch=self._scratch
@@ -156,7 +167,7 @@ class AdapterStore:
             users = [alias.name for alias in self.aliases() if alias.reference.name == name]
             if users:
                 raise AdapterInUse(f"name: the alias {users[0]!r} stands for {name!r}; remove or move the alias first")
-            self._records.remove(name)
+            self._records.remove(name, scratch=self._scratch)
             self._collect()
 
     def pin(self, name: str, *, pinned: bool) -> NameRecord:
@@ -196,6 +207,31 @@ class AdapterStore:
             self._records.write(alias, scratch=self._scratch)
         return alias
 
+    def repair(self) -> None:
+        """Clear what a crash left: files half written, and versions that no name has. Reads no version.
+
+        Raises StoreFailure when the disk refuses, or the store may only be read.
+        """
+        with self._writing():
+            self._collect()
+
+    def digests(self) -> list[str]:
+        """Every version that is there, sorted. Raises StoreFailure."""
+        return self._versions.digests()
+
+    def quarantine_if_damaged(self, digest: str) -> bool:
+        """Read a version, and move it to the quarantine if it has lost its content.
+
+        Holds the lock only where something is to be moved. Raises StoreFailure when the disk refuses.
+        """
+        if self._versions.is_whole(digest):
+            return False
+        with self._writing():  # look once more: it may have been published again, or removed
+            if not self.path_of(digest).is_dir() or self._versions.is_whole(digest):
+                return False
+            self._versions.quarantine(digest)
+        return True
+
     # -- the disk ---------------------------------------------------------------------------------------------------
 
     def _change(self, name: str, change: Callable[[NameRecord], NameRecord]) -> NameRecord:
@@ -210,32 +246,10 @@ class AdapterStore:
         try:
             with open(self._lock_file, "a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                self._clear_scratch()
+                self._versions.clear_scratch()
                 yield
         except OSError as error:
             raise StoreFailure(f"the store cannot be written: {error.strerror or type(error).__name__}") from error
-
-    def _keep_version(self, manifest: AdapterManifest, files: AdapterFiles) -> None:
-        """Put a version in its place. One that is there already stays, unless it is damaged: then it is replaced."""
-        target = self.path_of(manifest.digest)
-        if self._is_whole(manifest.digest):
-            return
-        staging = self._scratch / f"version-{uuid4().hex}"
-        staging.mkdir()
-        for file_name, content in (files.by_name() | {MANIFEST_FILE: manifest.to_json()}).items():
-            write_durably(staging / file_name, content)
-        flush_directory(staging)
-        if target.exists():
-            os.rename(target, self._scratch / f"damaged-{uuid4().hex}")
-        os.rename(staging, target)
-        flush_directory(self._versions)
-
-    def _is_whole(self, digest: str) -> bool:
-        try:
-            self.read("version", digest)
-        except AdapterError:
-            return False
-        return True
 
     def _is_damaged(self, name: str) -> bool:
         try:
@@ -245,9 +259,9 @@ class AdapterStore:
         return False
 
     def _collect(self) -> None:
-        """Delete versions that no name has. They leave `versions/` by a rename, so none is ever half there.
+        """Delete versions that no name has. The names are as they should be: what goes wrong here is told in the log.
 
-        A damaged record may mean any of them: while there is one, nothing is deleted.
+        A damaged record may mean any of the versions: while there is one, nothing is deleted.
         """
         try:
             records = [self._records.read(name) for name in self._records.names()]
@@ -255,18 +269,10 @@ class AdapterStore:
             logger.warning("%s; until then no version is deleted from the store", error)
             return
         named = {version.digest for record in records if isinstance(record, NameRecord) for version in record.versions}
-        for directory in self._versions.iterdir():
-            if directory.name not in named:
-                os.rename(directory, self._scratch / f"removed-{uuid4().hex}")
-        flush_directory(self._versions)
-        self._clear_scratch()
-
-    def _clear_scratch(self) -> None:
-        for leftover in self._scratch.iterdir():
-            if leftover.is_dir() and not leftover.is_symlink():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
+        try:
+            self._versions.drop_all_but(named)
+        except (OSError, StoreFailure) as error:
+            logger.warning("versions that no name has could not be deleted: %s", error)
 
 
 def read_card(store: AdapterStore, digest: str) -> str | None:

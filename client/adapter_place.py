@@ -1,6 +1,5 @@
 """One set of adapter commands over two places: a store on the disk, and a running server. Prints nothing."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,10 +8,8 @@ from adapters.errors import AdapterError, AdapterNameInvalid
 from adapters.files import read_adapter_directory
 from adapters.naming import check_name
 from adapters.records import NameRecord
-from adapters.store import AdapterStore
+from adapters.store import AdapterStore, DamagedName
 from client.connection import Connection
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +39,18 @@ class AdapterSummary:
     training: dict[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterListing:
+    """Every adapter that can be served, and the names that cannot, each with what to do about it."""
+
+    adapters: tuple[AdapterSummary, ...]
+    damaged: tuple[DamagedName, ...]
+
+
 class AdapterPlace(Protocol):
     """Where adapters are. Every method raises AdapterError or ClientError."""
 
-    def list(self) -> tuple[AdapterSummary, ...]: ...
+    def list(self) -> AdapterListing: ...
 
     def show(self, name: str) -> AdapterSummary: ...
 
@@ -71,15 +76,14 @@ class StorePlace:
         self._store = store
         self._base_name = base_name
 
-    def list(self) -> tuple[AdapterSummary, ...]:
-        """Damaged adapters are left out with a warning: `verify` tells of them."""
-        summaries = []
+    def list(self) -> AdapterListing:
+        summaries, damaged = [], self._store.damaged_records()
         for record in self._store.names():
             try:
                 summaries.append(self._summary(record))
             except AdapterError as error:
-                logger.warning("%s is left out: %s", record.name, error)
-        return tuple(summaries)
+                damaged.append(DamagedName(record.name, str(error)))
+        return AdapterListing(tuple(summaries), tuple(damaged))
 
     def show(self, name: str) -> AdapterSummary:
         return self._summary(self._store.record(name))
@@ -135,10 +139,13 @@ class ServerPlace:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def list(self) -> tuple[AdapterSummary, ...]:
+    def list(self) -> AdapterListing:
         answer = self._connection.json("GET", "/v1/adapters")
         try:
-            return tuple(_from_record(record) for record in answer["data"])
+            return AdapterListing(
+                tuple(_from_record(record) for record in answer["data"]),
+                tuple(DamagedName(entry["id"], entry["problem"]) for entry in answer["damaged"]),
+            )
         except (LookupError, TypeError):
             raise self._connection.not_ours() from None
 

@@ -6,12 +6,18 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from client.adapter_place import AdapterSummary
+from client.adapter_place import AdapterListing, AdapterSummary
 from client.findings import Replayed
 
 
-def print_list(console: Console, adapters: Sequence[AdapterSummary]) -> None:
-    """One line for each adapter."""
+def print_list(console: Console, listing: AdapterListing) -> None:
+    """One line for each adapter; below them the damaged names, and what to do about them."""
+    _print_table(console, listing.adapters)
+    for damaged in listing.damaged:
+        console.print(f"{damaged.name} is DAMAGED: {damaged.problem}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_table(console: Console, adapters: Sequence[AdapterSummary]) -> None:
     if not adapters:
         console.print("no adapters")
         return

@@ -23,9 +23,9 @@ def verify_store(
     """
     if name is not None:
         return _gathered([_verify_name(store, store.record(name), base, say)])
-    damaged = store.damaged_names()
-    for damaged_name in damaged:
-        say(f"{damaged_name}: WRONG: its record is damaged")
+    damaged = store.damaged_records()
+    for entry in damaged:
+        say(f"{entry.name}: WRONG: {entry.problem}")
     named = [_verify_name(store, record, base, say) for record in store.names()]
     return _gathered([Findings(len(damaged)), *named])
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -49,6 +50,7 @@ from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
 from server.text.structure.compiler import GrammarCompiler
 from server.text.token_view import TokenView
+from server.upkeep import check_versions, repair_store
 from server.verifying import AdapterVerifier
 
 logger = logging.getLogger(__name__)
@@ -60,10 +62,16 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         services.engine.start()
+        is_over = threading.Event()
+        store = services.registry.store
+        await asyncio.to_thread(repair_store, store)
+        checking = asyncio.create_task(asyncio.to_thread(check_versions, store, is_over))
         try:
             await _warm(services.engine, services.registry)
             yield
         finally:
+            is_over.set()
+            await checking
             await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
             app.state.parts.grammars.close()
             app.state.parts.templates.close()

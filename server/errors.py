@@ -141,7 +141,12 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (AdapterInUse, Wording(409, _INVALID, "adapter_in_use", param="name")),
     (
         AdapterDamaged,
-        Wording(500, _SERVER, "adapter_damaged", "This adapter's files in the store are damaged; publish it again."),
+        Wording(
+            500,
+            _SERVER,
+            "adapter_damaged",
+            "This adapter's files in the store are damaged; publish it again, or roll back.",
+        ),
     ),
     (StoreFailure, Wording(500, _SERVER, "store_failure")),
     (

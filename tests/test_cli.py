@@ -298,7 +298,11 @@ def test_one_damaged_adapter_does_not_hide_the_others(tmp_path: Path) -> None:
     store = AdapterStore(tmp_path / "store")
     (store.path_of(store.resolve("bad")[1]) / "adapter_config.json").unlink()
     (tmp_path / "store" / "names" / "worse.json").write_text("{")
-    assert [line.split()[0] for line in _good("adapters", "list", *place).splitlines()] == ["name", "good"]
+    heading, good, worse, bad = _good("adapters", "list", *place).splitlines()
+    assert [line.split()[0] for line in (heading, good, worse, bad)] == ["name", "good", "worse", "bad"]
+    assert worse == "worse is DAMAGED: its record is damaged: remove the name, then publish the adapter again"
+    assert bad.startswith("bad is DAMAGED: 'bad' version ")
+    assert bad.endswith("; publish it again, roll back to another version, or remove the name")
     result = _run("adapters", "verify", *place)
     assert result.exit_code == 1
     assert [line.split(": ")[1] for line in sorted(result.stdout.splitlines())] == ["WRONG", "whole", "WRONG"]

@@ -13,7 +13,14 @@ from adapters.store import AdapterStore
 from adapters.verification import NO_PROBES, Verification
 from server.api.deps import Parts
 from server.keys import Caller
-from server.protocol.adapters import AdapterCanary, AdapterRecord, AdapterUsage, AdapterVerification, AdapterVersion
+from server.protocol.adapters import (
+    AdapterCanary,
+    AdapterRecord,
+    AdapterUsage,
+    AdapterVerification,
+    AdapterVersion,
+    DamagedAdapter,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +48,15 @@ def adapter_records(parts: Parts, caller: Caller) -> list[AdapterRecord]:
         except AdapterDamaged as error:
             logger.warning("%r is left out of the list: %s", record.name, error)
     return records
+
+
+def damaged_adapters(registry: AdapterRegistry, caller: Caller) -> list[DamagedAdapter]:
+    """The names that the caller may use and that are damaged."""
+    return [
+        DamagedAdapter(id=damaged.name, problem=damaged.problem)
+        for damaged in registry.store.damaged()
+        if caller.may_use(damaged.name)
+    ]
 
 
 def _aliases(registry: AdapterRegistry, caller: Caller) -> list[AliasRecord]:

@@ -9,7 +9,7 @@ from adapters.files import AdapterFiles
 from adapters.naming import check_name
 from adapters.records import NameRecord
 from adapters.weights import Adapter, check_compatible, read_adapter
-from server.api.adapter_records import adapter_record, adapter_records
+from server.api.adapter_records import adapter_record, adapter_records, damaged_adapters
 from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
 from server.api.guarded_route import GuardedRoute
@@ -25,11 +25,12 @@ router = APIRouter(route_class=GuardedRoute)
 
 @router.get("/v1/adapters", dependencies=CHAT, response_model=AdapterList)
 def list_adapters(parts: PartsDep, caller: CallerDep) -> Response:
-    """Every adapter that this key may use, by name.
+    """Every adapter that this key may use, by name, and the names that are damaged.
 
     The body is made here, in a worker thread: there may be thousands.
     """
-    return list_response(adapter_records(parts, caller))
+    damaged = damaged_adapters(parts.registry, caller)
+    return list_response(adapter_records(parts, caller), damaged=damaged)
 
 
 @router.get("/v1/adapters/{name}", dependencies=CHAT)

@@ -74,9 +74,17 @@ class AdapterRecord(ResponseBody):
     verification: AdapterVerification
 
 
+class DamagedAdapter(ResponseBody):
+    """A name that is not served, and what to do about it."""
+
+    id: str
+    problem: str
+
+
 class AdapterList(ResponseBody):
     object: Literal["list"] = "list"
     data: list[AdapterRecord]
+    damaged: list[DamagedAdapter]
 
 
 class DeletedAdapter(ResponseBody):

@@ -1,6 +1,5 @@
 """The store under bad names, bad files, damage and a disk that refuses."""
 
-import errno
 import json
 import os
 import sys
@@ -211,26 +210,6 @@ def test_leftovers_of_a_crash_are_cleared_by_the_next_writer(root: Path, store: 
     publish(store, "b", 2)
     store.remove("b")
     assert versions_on_disk(root) == {digest}
-
-
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
-@pytest.mark.parametrize("call", ["fsync", "rename", "replace", "mkdir"])
-def test_a_disk_that_refuses_changes_no_name(
-    root: Path, store: AdapterStore, monkeypatch: pytest.MonkeyPatch, error: int, call: str
-) -> None:
-    digest = publish(store, "a", 1)
-
-    def refuse(*_: object) -> None:
-        raise OSError(error, os.strerror(error))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, call, refuse)
-        with pytest.raises(StoreFailure, match="the store cannot be written") as caught:
-            publish(store, "a", 2)
-    assert str(root) not in str(caught.value)
-    assert AdapterStore(root).resolve("a") == ("a", digest)
-    publish(store, "a", 3)
-    assert list((root / "tmp").iterdir()) == []
 
 
 def test_a_store_where_none_can_be(tmp_path: Path) -> None:

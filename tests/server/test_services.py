@@ -10,7 +10,7 @@ from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
 from server.config import Settings, SettingsError
 from server.services import build_services, choose_max_model_len
-from tests.server.building import app_client, chat_body, soft_prompt_files, tiny_settings
+from tests.server.building import app_client, chat_body, multipart, soft_prompt_files, tiny_settings, wait_until_async
 from tests.tiny import EOS_ID, MAX_POSITIONS, save_tiny_base
 
 
@@ -66,7 +66,26 @@ async def test_a_pinned_adapter_that_cannot_be_served_stops_nobody(tiny_base: Pa
         }
         assert answers["damaged"].json()["error"]["code"] == "adapter_damaged"
         assert str(tmp_path) not in answers["damaged"].text
-        assert (await client.get("/v1/adapters/damaged")).status_code == 200
-        (store.path_of(digest) / "hotprompt.json").unlink()
+        await wait_until_async(lambda: not store.path_of(digest).exists())
+        assert (tmp_path / "store/quarantine" / digest / "hotprompt.json").exists()
         assert (await client.get("/v1/adapters/damaged")).status_code == 500
-        assert [entry["id"] for entry in (await client.get("/v1/adapters")).json()["data"]] == ["long", "short"]
+        again = await client.post("/v1/chat/completions", json=chat_body("damaged"))
+        assert again.json() == answers["damaged"].json()
+        listed = (await client.get("/v1/adapters")).json()
+        assert [record["id"] for record in listed["data"]] == ["long", "short"]
+        assert [damaged["id"] for damaged in listed["damaged"]] == ["damaged"]
+        assert "quarantine: publish it again" in listed["damaged"][0]["problem"]
+        await client.post("/v1/adapters", data={"name": "damaged"}, files=multipart(soft_prompt_files(2)))
+        assert (await client.post("/v1/chat/completions", json=chat_body("damaged"))).status_code == 200
+        assert (await client.get("/v1/adapters")).json()["damaged"] == []
+
+
+async def test_a_start_clears_what_a_crash_left(tiny_base: Path, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    store = AdapterStore(root)
+    digest = store.publish("team", soft_prompt_files(1)).manifest.digest
+    (root / "tmp/version-half").mkdir()
+    (root / "versions" / ("1" * 64)).mkdir()
+    async with app_client(tiny_settings(tiny_base, root)):
+        assert list((root / "tmp").iterdir()) == []
+        assert store.digests() == [digest]
