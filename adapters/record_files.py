@@ -3,8 +3,10 @@
 Knows no versions and no locks. A record is replaced by a rename, so another inode, time or size tells that it is new.
 """
 
+import errno
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -124,7 +126,7 @@ class RecordFiles:
 
     def _content(self, path: Path) -> bytes | None:
         try:
-            return path.read_bytes()
+            return None if path.is_symlink() else path.read_bytes()
         except FileNotFoundError:
             return None
 
@@ -149,6 +151,8 @@ class RecordFiles:
 
 
 def _stamp_of(path: Path) -> tuple[int, int, int]:
-    """Time of the last change in nanoseconds, inode and size. Raises OSError."""
-    status = os.stat(path)
+    """Time of the last change in nanoseconds, inode and size. Raises OSError, also for a link: none is followed."""
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     return status.st_mtime_ns, status.st_ino, status.st_size
