@@ -1,6 +1,7 @@
 """Random adapters of the right shape, to be served and not to be sensible. Knows no server."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import torch
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
 from adapters.base_model import BaseModel, load_weights
-from adapters.files import CONFIG_FILE, AdapterFiles
+from adapters.files import CONFIG_FILE, AdapterFiles, read_adapter_directory
 from adapters.prompt_tensors import ROWS
 from adapters.store import AdapterStore
-from benchmarks.servers import LORA_RANK
+from benchmarks.servers import LORA_RANK, LoraModules
 
 _EMBEDDING_STD = 0.02
 """As embeddings are initialised: the answers stay text."""
@@ -42,10 +43,22 @@ def publish_soft_prompts(store: AdapterStore, maker: SoftPromptMaker, names: tup
         store.publish(name, maker.make(seed))
 
 
-def write_loras(base: BaseModel, directory: Path, names: tuple[str, ...]) -> dict[str, Path]:
-    """Random LoRA adapters of rank 8, on the modules that PEFT chooses for the family, each in its own directory."""
+def publish_directories(store: AdapterStore, directories: Mapping[str, Path]) -> None:
+    """Publish each name's directory, as PEFT wrote it."""
+    for name, directory in directories.items():
+        store.publish(name, read_adapter_directory(directory))
+
+
+def write_loras(base: BaseModel, directory: Path, names: tuple[str, ...], *, modules: LoraModules) -> dict[str, Path]:
+    """Random LoRA adapters of rank 8, each in its own directory, as PEFT writes them."""
     model: Any = load_weights(base.path, dtype=torch.bfloat16, device=torch.device("cpu"))
-    config = LoraConfig(task_type=TaskType.CAUSAL_LM, r=LORA_RANK, lora_alpha=LORA_RANK, init_lora_weights=False)
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=LORA_RANK,
+        lora_alpha=LORA_RANK,
+        init_lora_weights=False,
+        target_modules=None if modules == "default" else modules,
+    )
     peft_model = get_peft_model(model, config)
     for seed, name in enumerate(names):
         generator = torch.Generator().manual_seed(seed)

@@ -59,6 +59,15 @@ def _against_own_base(server: Server, mix: int, *, target: float | None = None) 
     )
 
 
+def _lora_price(server: Server, target: Target | None) -> Figure:
+    return _ratio(
+        f"tokens/s of {server.label}, 8 LoRA adapters mixed, 8 clients, against own base",
+        Cell(server.label, arm_of(8), 8, _SPEED),
+        Cell(server.label, arm_of(0), 8, _SPEED),
+        target,
+    )
+
+
 def _clients(number: int) -> str:
     return f"{number} client{'s' if number > 1 else ''}"
 
@@ -94,6 +103,22 @@ SCENARIOS = (
                 Target("≥", 3.5),
             ),
             *_against_own_base(servers.HOTPROMPT_8, 8),
+        ),
+    ),
+    Scenario(
+        name="lora",
+        summary="8 LoRA adapters of rank 8 on every linear module, 8 clients, against own base and against vLLM",
+        servers=(servers.HOTPROMPT_LORA, servers.VLLM_LORA_ALL),
+        measure=MixedLoad(mixes=(0, 8), clients=(8,)),
+        figures=(
+            _lora_price(servers.HOTPROMPT_LORA, Target("≥", 0.7)),
+            _lora_price(servers.VLLM_LORA_ALL, None),
+            _ratio(
+                f"tokens/s, 8 LoRA adapters mixed, 8 clients, against {servers.VLLM_LORA_ALL.label}",
+                Cell(servers.HOTPROMPT_LORA.label, arm_of(8), 8, _SPEED),
+                Cell(servers.VLLM_LORA_ALL.label, arm_of(8), 8, _SPEED),
+                None,
+            ),
         ),
     ),
     Scenario(

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ServerKind = Literal["hotprompt", "vllm", "transformers"]
+LoraModules = Literal["default", "all-linear"]
+"""What random LoRA adapters change: the modules that PEFT chooses for the family, or every linear one but the head."""
 
 VIRTUAL_TOKENS = 20
 LONG_VIRTUAL_TOKENS = 100
@@ -14,6 +16,7 @@ LORA_RANK = 8
 class Server:
     """One server: its label in every table, the adapters that it has from the start, and flags of its own.
 
+    `lora_modules` says what LoRA adapters change; without it a hotprompt server has soft prompts.
     `cache_room` limits hotprompt's KV cache: room for the virtual tokens of that many adapters beside 16 requests.
     """
 
@@ -21,6 +24,7 @@ class Server:
     kind: ServerKind
     adapters: int = 0
     virtual_tokens: int = VIRTUAL_TOKENS
+    lora_modules: LoraModules | None = None
     cache_room: int | None = None
     flags: tuple[str, ...] = ()
 
@@ -34,5 +38,7 @@ HOTPROMPT_1000 = Server(label="hotprompt, KV for 100 adapters", kind="hotprompt"
 HOTPROMPT_10000 = Server(label="hotprompt, 10,000 adapters", kind="hotprompt", adapters=10_000)
 HOTPROMPT_LONG = Server(label="hotprompt", kind="hotprompt", adapters=1, virtual_tokens=LONG_VIRTUAL_TOKENS)
 VLLM = Server(label="vllm", kind="vllm")
-VLLM_LORA = Server(label="vllm --enable-lora", kind="vllm", adapters=8)
+HOTPROMPT_LORA = Server(label="hotprompt", kind="hotprompt", adapters=8, lora_modules="all-linear")
+VLLM_LORA = Server(label="vllm --enable-lora", kind="vllm", adapters=8, lora_modules="default")
+VLLM_LORA_ALL = Server(label="vllm --enable-lora", kind="vllm", adapters=8, lora_modules="all-linear")
 TRANSFORMERS = Server(label="transformers", kind="transformers")

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from adapters.base_model import BaseModel
 from adapters.store import AdapterStore
-from benchmarks.random_adapters import SoftPromptMaker, publish_soft_prompts, write_loras
+from benchmarks.random_adapters import SoftPromptMaker, publish_directories, publish_soft_prompts, write_loras
 from benchmarks.servers import Server
 
 
@@ -31,17 +31,22 @@ class Workplace:
         """The store with a server's adapters, made at the first call; without adapters, a fresh one at each call."""
         if not server.adapters:
             return self.directory / f"store-{uuid4().hex}"
-        path = self.directory / f"store-{server.adapters}-{server.virtual_tokens}"
+        path = self.directory / f"store-{server.adapters}-{server.lora_modules or server.virtual_tokens}"
         if not path.exists():
             staging = path.with_suffix(".partial")
-            publish_soft_prompts(AdapterStore(staging), self.maker(server.virtual_tokens), self.adapter_names(server))
+            store = AdapterStore(staging)
+            if server.lora_modules:
+                publish_directories(store, self.loras(server))
+            else:
+                publish_soft_prompts(store, self.maker(server.virtual_tokens), self.adapter_names(server))
             staging.rename(path)
         return path
 
     def loras(self, server: Server) -> Mapping[str, Path]:
-        """The directories of a peer's LoRA adapters, by name, made at the first call."""
+        """The directories of a server's LoRA adapters, by name, made at the first call; the same for every server."""
+        assert server.lora_modules, "a server with LoRA adapters says what they change"
         names = self.adapter_names(server)
-        directory = self.directory / f"lora-{server.adapters}"
+        directory = self.directory / f"lora-{server.adapters}-{server.lora_modules}"
         if not directory.exists():
-            return write_loras(self.base, directory, names)
+            return write_loras(self.base, directory, names, modules=server.lora_modules)
         return {name: directory / name for name in names}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from adapters.base_model import open_base_model
 from adapters.store import AdapterStore
@@ -17,9 +18,11 @@ from benchmarks.servers import (
     HOTPROMPT,
     HOTPROMPT_INT8,
     HOTPROMPT_LONG,
+    HOTPROMPT_LORA,
     TRANSFORMERS,
     VLLM,
     VLLM_LORA,
+    VLLM_LORA_ALL,
     Server,
 )
 from benchmarks.workplace import Workplace
@@ -146,6 +149,15 @@ def test_vllm_gets_eight_lora_adapters_of_rank_eight(workplace: Workplace) -> No
     assert len(weights) == 8
     assert _flag(launch, "--max-lora-rank") == "8"
     assert '"r": 8' in (Path(modules["adapter-00000"]) / "adapter_config.json").read_text()
+
+
+def test_lora_adapters_on_every_linear_module_are_files_of_their_own(workplace: Workplace) -> None:
+    default, every = workplace.loras(VLLM_LORA), workplace.loras(VLLM_LORA_ALL)
+    assert every == workplace.loras(HOTPROMPT_LORA)  # the same for both servers
+    assert set(default.values()).isdisjoint(every.values())
+    with safe_open(str(every["adapter-00000"] / "adapter_model.safetensors"), "pt") as tensors:
+        changed = {name.split(".")[-3] for name in tensors.keys()}  # noqa: SIM118
+    assert changed == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
 def _flag(launch: Launch, name: str) -> str:
