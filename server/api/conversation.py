@@ -5,7 +5,7 @@ from server.protocol.chat import ChatCompletionRequest, PromptFields
 from server.protocol.messages import ChatMessage
 from server.protocol.sampling import SamplingFields
 from server.text.request import ChatPrompt, CompletionRequest, Sampling, TellAdapter
-from server.text.structure.structures import Choice, Grammar, JsonObject, JsonSchema, Regex, Structure, ToolCalls
+from server.text.structure.structures import Choice, Form, Grammar, JsonObject, JsonSchema, Regex, Structure, ToolCalls
 from server.text.tools.definitions import FunctionTool, ToolCall, ToolChoice, ToolChoiceMode, Turn
 
 
@@ -43,10 +43,15 @@ def to_chat_prompt(body: PromptFields) -> ChatPrompt:
 
 def to_structure(body: ChatCompletionRequest) -> Structure | None:
     """What the answer must look like. Raises StructureInvalid."""
-    if body.tools is not None:
-        calls = ToolCalls.asked(_tools(body), _choice(body), parallel=body.parallel_tool_calls is not False)
-        if calls is not None:
-            return calls
+    form = _form(body)
+    if body.tools is None:
+        return form
+    parallel = body.parallel_tool_calls is not False
+    return ToolCalls.asked(_tools(body), _choice(body), parallel=parallel, form=form) or form
+
+
+def _form(body: ChatCompletionRequest) -> Form | None:
+    """What its text must look like."""
     form, outputs = body.response_format, body.structured_outputs
     if form is not None and form.json_schema is not None:
         return JsonSchema(form.json_schema.json_schema, bool(form.json_schema.strict))

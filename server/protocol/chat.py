@@ -118,8 +118,6 @@ class ChatCompletionRequest(SamplingFields, PromptFields, StreamFields):
             raise refused("ignore_eos", "does not go with tools or structured output")
         if not self.has_structure:
             return self
-        if self.may_call_tools:
-            raise refused("tools", "do not go with structured output, unless tool_choice is none")
         if self.structured_outputs is not None and self.response_format is not None:
             raise refused("structured_outputs", "does not go with response_format: give one of them")
         return self

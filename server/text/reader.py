@@ -7,6 +7,7 @@ from server.text.answer_events import AnswerEvent, ContentText, ReasoningText, T
 from server.text.deltas import CallDelta
 from server.text.reasoning import ReasoningParser
 from server.text.structure.structures import Structure, ToolCalls
+from server.text.tools.form_or_calls import FormOrCallsParser
 from server.text.tools.parser import ToolCallParser
 
 
@@ -29,10 +30,9 @@ class AnswerReader:
         calls = structure if isinstance(structure, ToolCalls) else None
         is_bound = structure is not None and (calls is None or calls.is_required)
         self._reasoning = ReasoningParser(is_open=is_thinking) if thinks and not is_bound else None
-        self._tools = None
+        self._tools: ToolCallParser | FormOrCallsParser | None = None
         if calls is not None:
-            names = [function.name for function in calls.functions]
-            self._tools = ToolCallParser(names, is_constrained=True, may_be_text=not calls.is_required)
+            self._tools = _call_parser(calls)
 
     def read(self, text: str) -> Reading:
         """What this piece makes known."""
@@ -63,6 +63,13 @@ class AnswerReader:
             else:
                 events.append(piece)
         return events
+
+
+def _call_parser(calls: ToolCalls) -> ToolCallParser | FormOrCallsParser:
+    names = [function.name for function in calls.functions]
+    is_free = not calls.is_required and calls.form is None
+    parser = ToolCallParser(names, is_constrained=True, may_be_text=is_free)
+    return parser if calls.text_form is None else FormOrCallsParser(parser)
 
 
 def _reading(events: Iterable[AnswerEvent]) -> Reading:

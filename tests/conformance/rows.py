@@ -147,6 +147,11 @@ CHAT = (
         ALL,
     ),
     Row(
+        "`tools` beside `response_format`",
+        ("openai_tools: tools and response_format in one request",),
+        NOBODY_LOOKED,
+    ),
+    Row(
         "`tool_choice`",
         (
             "openai_tools: tool_choice required",

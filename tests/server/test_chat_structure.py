@@ -8,6 +8,7 @@ import pytest
 
 from tests.server.building import chat_body, events_of, soft_prompt_files
 from tests.server.conftest import Served
+from tests.server.structure.sampling import tiny_id
 from tests.server.test_chat import ask, content, refusal
 from tests.server.test_chat_fields import stream, texts_by_index
 
@@ -18,6 +19,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "thing", "schema": SCHEMA, "strict": True}}
+NOTHING = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}
 TOOLS = [
     {
         "type": "function",
@@ -128,6 +130,44 @@ async def test_auto_may_answer_with_text(served: Served) -> None:
     )
 
 
+@pytest.mark.parametrize("model", ["tiny-llama", "team"])
+@pytest.mark.parametrize("first", ["<", "{"])
+async def test_with_tools_and_a_form_the_answer_is_calls_or_the_form(served: Served, model: str, first: str) -> None:
+    running, client = served
+    running.services.registry.publish("team", soft_prompt_files(1))
+    fields: dict[str, Any] = {"model": model, "response_format": RESPONSE_FORMAT, "tools": TOOLS, "n": 2}
+    fields |= {"max_tokens": 150, "parallel_tool_calls": False, "temperature": 1.0, "seed": 4}
+    fields["logit_bias"] = {str(tiny_id(first)): 30}  # a tag's first character, or the form's
+    body = await ask(client, **fields)
+    events = await stream(client, **fields)
+    for choice in body["choices"]:
+        message = choice["message"]
+        if first == "{":
+            assert choice["finish_reason"] == "stop"
+            assert message.get("tool_calls") is None
+            assert json.loads(message["content"])["size"] in ("small", "large")
+        else:
+            assert choice["finish_reason"] == "tool_calls"
+            assert message["content"] is None
+            assert [call["function"]["name"] in ("weather", "noon") for call in message["tool_calls"]] == [True]
+    texts = [choice["message"]["content"] or "" for choice in body["choices"]]
+    assert [texts_by_index(events).get(index, "") for index in range(2)] == texts
+    called = calls_of([event for event in events[:-1] if event["choices"][0]["index"] == 0] + events[-1:])
+    assert [call["function"] for call in called] == [
+        call["function"] for call in body["choices"][0]["message"].get("tool_calls", [])
+    ]
+
+
+async def test_a_form_has_no_turn_where_a_tool_must_be_called(served: Served) -> None:
+    _, client = served
+    fields: dict[str, Any] = {"response_format": RESPONSE_FORMAT, "tools": TOOLS, "max_tokens": 150}
+    for choice in ("required", {"type": "function", "function": {"name": "weather"}}):
+        body = await ask(client, model="tiny-llama", **fields, tool_choice=choice)
+        assert body["choices"][0]["message"]["content"] is None
+    silent = await ask(client, model="tiny-llama", **fields, tool_choice="none")
+    assert json.loads(content(silent))["size"] in ("small", "large")
+
+
 async def test_tools_enter_the_prompt_unless_none_may_be_called(served: Served) -> None:
     _, client = served
     without = (await ask(client, model="tiny-llama", max_tokens=1))["usage"]["prompt_tokens"]
@@ -141,15 +181,16 @@ async def test_tools_enter_the_prompt_unless_none_may_be_called(served: Served) 
     [
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}},
-            "response_format.json_schema.schema",
-        ),
+        ({"response_format": NOTHING}, "response_format.json_schema.schema"),
         ({"structured_outputs": {}}, "structured_outputs"),
         ({"structured_outputs": {"regex": "("}}, "structured_outputs.regex"),
         ({"structured_outputs": {"choice": ["a"], "regex": "b"}}, "structured_outputs"),
         ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "structured_outputs"),
-        ({"response_format": RESPONSE_FORMAT, "tools": TOOLS}, "tools"),
+        ({"structured_outputs": {"grammar": "start: /(?s:.*)/"}, "tools": TOOLS}, "structured_outputs.grammar"),
+        ({"structured_outputs": {"regex": "("}, "tools": TOOLS}, "structured_outputs.regex"),
+        ({"response_format": NOTHING, "tools": TOOLS}, "response_format.json_schema.schema"),
+        ({"response_format": NOTHING, "tools": TOOLS, "tool_choice": "required"}, "response_format.json_schema.schema"),
+        ({"response_format": NOTHING, "tools": TOOLS, "tool_choice": "none"}, "response_format.json_schema.schema"),
         ({"response_format": RESPONSE_FORMAT, "min_tokens": 5}, "min_tokens"),
         ({"tools": [TOOLS[0], TOOLS[0]]}, "tools"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),

@@ -290,6 +290,19 @@ async def test_a_call_and_its_result_go_there_and_back(client: AsyncOpenAI) -> N
     assert second.usage.input_tokens > question.usage.input_tokens + len(call.arguments) + len("rain")
 
 
+async def test_tools_and_a_form_in_one_request(client: AsyncOpenAI) -> None:
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    form: Any = {"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": False}}
+    tool: Any = {**TOOL, "parameters": {"type": "object", "additionalProperties": False}}
+    response: Any = await client.responses.create(
+        model="tiny-llama", input="hello", text=form, tools=[tool], temperature=0, max_output_tokens=200
+    )
+    assert response.status == "completed"
+    [*calls, last] = response.output
+    assert {call.type for call in calls} <= {"function_call"}
+    assert last.type == "function_call" or json.loads(response.output_text)["ok"] in (True, False)
+
+
 class _Answer(BaseModel):
     is_good: bool
 

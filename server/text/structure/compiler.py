@@ -16,9 +16,10 @@ from server.text.structure.constraint import GrammarConstraint, TokenSets
 from server.text.structure.errors import StructureBusy, StructureInvalid, StructureUnsupported
 from server.text.structure.grammar import GrammarWriter
 from server.text.structure.limits import StructureLimits
-from server.text.structure.structures import Structure, ToolCalls
+from server.text.structure.structures import Form, Grammar, Structure, ToolCalls
 from server.text.structure.trial_program import parser_limits, problem_of
 from server.text.structure.trials import GrammarTrials
+from server.text.tools.hermes import CALL_OPEN
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +109,27 @@ class GrammarCompiler:
 
     def _compile(self, structure: Structure) -> TokenConstraint:
         """Runs in a worker thread."""
+        if isinstance(structure, ToolCalls) and structure.form is not None:
+            self._check_part(structure.form, CALL_OPEN)
+        return GrammarConstraint(self._grammar(structure).matcher.deep_copy(), self._tokens)
+
+    def _check_part(self, form: Form, tag: str) -> None:
+        """Compile by itself what will be a part of a grammar, so that errors name its own field.
+
+        A form whose texts may begin with the tag, and cannot be taken out of it, is refused.
+        """
+        matcher = self._grammar(form).matcher.deep_copy()
+        tag_ids = self._built_table().tokenize_str(tag)
+        if isinstance(form, Grammar) and matcher.validate_tokens(tag_ids) == len(tag_ids):
+            raise StructureInvalid(form.field, f"may begin with {tag}, which has another meaning in this request")
+
+    def _grammar(self, structure: Structure) -> CompiledGrammar:
         source = self._writer.write(structure)
         grammar = self._cache.get(source)
         if grammar is None:
             grammar = self._new_grammar(source, structure)
             self._cache.put(source, grammar)
-        return GrammarConstraint(grammar.matcher.deep_copy(), self._tokens)
+        return grammar
 
     def _new_grammar(self, source: str, structure: Structure) -> CompiledGrammar:
         """Compile what has been tried out: from here on nothing can hang, or end this process."""

@@ -55,21 +55,29 @@ class Grammar:
     field: str = "structured_outputs.grammar"
 
 
+Form = JsonObject | JsonSchema | Regex | Choice | Grammar
+"""What the text of an answer must look like, from its first character to its last."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToolCalls:
     """Calls of these functions, in the Hermes form, with arguments that validate against their schemas.
 
-    If none is required the answer may be text, or text and then calls.
+    If none is required the answer may be text, or text and then calls; with a `form` it is calls alone, or text of
+    this form. Where a call is required there is no text that the form could apply to.
     """
 
     functions: tuple[FunctionTool, ...]
     is_required: bool
     max_calls: int = MAX_PARALLEL_CALLS
     field: str = "tools"
+    form: Form | None = None
 
     @classmethod
-    def asked(cls, tools: Sequence[FunctionTool], choice: ToolChoice, *, parallel: bool = True) -> Self | None:
-        """What `tools`, `tool_choice` and `parallel_tool_calls` ask for; None if nothing may be called.
+    def asked(
+        cls, tools: Sequence[FunctionTool], choice: ToolChoice, *, parallel: bool = True, form: Form | None = None
+    ) -> Self | None:
+        """What `tools`, `tool_choice`, `parallel_tool_calls` ask for, beside a form; None if nothing may be called.
 
         Raises StructureInvalid.
         """
@@ -78,13 +86,18 @@ class ToolCalls:
             named = tuple(tool for tool in tools if tool.name == choice.name)
             if not named:
                 raise StructureInvalid("tool_choice.function.name", "names none of the tools")
-            return cls(named, is_required=True, max_calls=1, field=f"tools.{tools.index(named[0])}")
+            return cls(named, is_required=True, max_calls=1, field=f"tools.{tools.index(named[0])}", form=form)
         if choice.mode is ToolChoiceMode.REQUIRED and not tools:
             raise StructureInvalid("tool_choice", "requires a call, but there are no tools")
         if choice.mode is ToolChoiceMode.NONE or not tools:
             return None
         is_required = choice.mode is ToolChoiceMode.REQUIRED
-        return cls(tuple(tools), is_required, MAX_PARALLEL_CALLS if parallel else 1)
+        return cls(tuple(tools), is_required, MAX_PARALLEL_CALLS if parallel else 1, form=form)
+
+    @property
+    def text_form(self) -> Form | None:
+        """The form of an answer that calls nothing, where there may be one."""
+        return None if self.is_required else self.form
 
     def field_of(self, index: int) -> str:
         """The request's field with the schema of one of these functions."""
@@ -92,7 +105,7 @@ class ToolCalls:
         return f"{place}.function.parameters"
 
 
-Structure = JsonObject | JsonSchema | Regex | Choice | Grammar | ToolCalls
+Structure = Form | ToolCalls
 
 
 def _check_names(tools: Sequence[FunctionTool]) -> None:

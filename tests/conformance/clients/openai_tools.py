@@ -149,12 +149,35 @@ def helpers(client: OpenAI, model: str) -> None:
     proved(".stream() with tools")
 
 
+def beside_a_form(client: OpenAI, model: str) -> None:
+    """Calls, or text of the form: which one is the model's affair."""
+    parsed = client.chat.completions.parse(
+        model=model,
+        messages=USER,
+        tools=TOOLS,
+        parallel_tool_calls=False,
+        response_format=GetTime,
+        temperature=0,
+        max_tokens=LIMIT,
+    )
+    message = parsed.choices[0].message
+    if message.tool_calls:
+        assert all(isinstance(call.function.parsed_arguments, BaseModel) for call in message.tool_calls)
+    else:
+        assert isinstance(message.parsed, GetTime)
+    form: Any = {"type": "json_object"}
+    [(name, _)] = _calls(_ask(client, model, USER, tool_choice=WEATHER, response_format=form))
+    assert name == "GetWeather"
+    proved("tools and response_format in one request")
+
+
 def main(at: Place) -> None:
     with OpenAI(base_url=at.url, api_key="none", max_retries=0) as client:
         choices(client, at.model)
         round_trip(client, at.model)
         streams(client, at.model)
         helpers(client, at.model)
+        beside_a_form(client, at.model)
 
 
 if __name__ == "__main__":

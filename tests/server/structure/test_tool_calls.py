@@ -7,11 +7,20 @@ from typing import Any
 import jsonschema
 import pytest
 
-from server.text.answer_events import ToolCallArguments, ToolCallEnded, ToolCallStarted
+from server.text.answer_events import ContentText, ToolCallArguments, ToolCallEnded, ToolCallStarted
 from server.text.structure.compiler import GrammarCompiler
 from server.text.structure.errors import StructureInvalid
-from server.text.structure.structures import ToolCalls
+from server.text.structure.structures import (
+    Choice,
+    Form,
+    Grammar,
+    JsonObject,
+    JsonSchema,
+    Regex,
+    ToolCalls,
+)
 from server.text.tools.definitions import FunctionTool, ToolChoice, ToolChoiceMode
+from server.text.tools.form_or_calls import FormOrCallsParser
 from server.text.tools.parser import ToolCallParser
 from tests.server.structure.sampling import TINY_VOCAB_SIZE, follow, tiny_compiler, tiny_random_model
 from tests.server.structure.schemas import closed
@@ -28,6 +37,7 @@ TOOLS = (
 GET = '<tool_call>\n{"name": "get", "arguments": {"city": "Rome", "days": 3}}\n</tool_call>'
 GET_TIGHT = '<tool_call>\n{"name": "get", "arguments": {"city":"Rome","days":3}}\n</tool_call>'
 GET_ALL = '<tool_call>\n{"name": "get_all", "arguments": {"unit": "C"}}\n</tool_call>'
+SIZE = JsonSchema(closed(size={"enum": ["small", "large"]}))
 CLOCK = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
 
 
@@ -38,8 +48,8 @@ async def compiler() -> AsyncGenerator[GrammarCompiler]:
     compiler.close()
 
 
-def calls_of(choice: ToolChoice, *, parallel: bool = True) -> ToolCalls:
-    structure = ToolCalls.asked(TOOLS, choice, parallel=parallel)
+def calls_of(choice: ToolChoice, *, parallel: bool = True, form: Form | None = None) -> ToolCalls:
+    structure = ToolCalls.asked(TOOLS, choice, parallel=parallel, form=form)
     assert structure is not None
     return structure
 
@@ -78,6 +88,74 @@ def calls_of(choice: ToolChoice, *, parallel: bool = True) -> ToolCalls:
 )
 async def test_what_is_allowed(compiler: GrammarCompiler, structure: ToolCalls, text: str, *, is_allowed: bool) -> None:
     assert follow(await compiler.compile(structure), text, tiny_tokenizer(), TINY_VOCAB_SIZE) == is_allowed
+
+
+@pytest.mark.parametrize(
+    ("structure", "text", "is_allowed"),
+    [
+        (calls_of(AUTO, form=SIZE), '{"size":"small"}', True),
+        (calls_of(AUTO, form=SIZE), '{"size":"none"}', False),
+        (calls_of(AUTO, form=SIZE), "Hello", False),
+        (calls_of(AUTO, form=SIZE), GET, True),
+        (calls_of(AUTO, form=SIZE), f"{GET}\n{GET_ALL}", True),
+        (calls_of(AUTO, form=SIZE), GET.replace("3", '"3"'), False),
+        (calls_of(AUTO, form=SIZE), f'{{"size":"small"}}\n{GET}', False),
+        (calls_of(AUTO, form=SIZE), f'{GET}\n{{"size":"small"}}', False),
+        (calls_of(AUTO, form=SIZE, parallel=False), GET, True),
+        (calls_of(AUTO, form=SIZE, parallel=False), f"{GET}\n{GET_ALL}", False),
+        (calls_of(AUTO, form=JsonObject()), f'{{"a":{json.dumps(GET)}}}', True),
+        (calls_of(AUTO, form=Regex("(?s:.*)")), "<tool_cal and so on", True),
+        (calls_of(AUTO, form=Regex("(?s:.*)")), "<tool_call> and so on", False),
+        (calls_of(AUTO, form=Regex("(?s:.*)")), f"Look: {GET}", True),
+        (calls_of(AUTO, form=Regex("(?s:.*)")), GET, True),
+        (calls_of(AUTO, form=Regex("a*")), "", True),
+        (calls_of(AUTO, form=Choice(("<tool_call>", "<tool>"))), "<tool>", True),
+        (calls_of(AUTO, form=Choice(("<tool_call>", "<tool>"))), "<tool_call>", False),
+        (calls_of(AUTO, form=Grammar('start: "<tool>" /[a-z]+/')), "<tool>x", True),
+        (calls_of(AUTO, form=Grammar('start: "<tool>" /[a-z]+/')), GET, True),
+        (calls_of(AUTO, form=Grammar('root ::= "x" | "y"')), "y", True),
+        (calls_of(REQUIRED, form=SIZE), GET, True),
+        (calls_of(REQUIRED, form=SIZE), '{"size":"small"}', False),
+        (calls_of(ToolChoice(ToolChoiceMode.REQUIRED, "get"), form=SIZE), '{"size":"small"}', False),
+    ],
+)
+async def test_calls_or_a_form(compiler: GrammarCompiler, structure: ToolCalls, text: str, *, is_allowed: bool) -> None:
+    assert follow(await compiler.compile(structure), text, tiny_tokenizer(), TINY_VOCAB_SIZE) == is_allowed
+
+
+@pytest.mark.parametrize("choice", [AUTO, REQUIRED])
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (JsonSchema({"type": "nothing"}), "response_format.json_schema.schema: "),
+        (JsonSchema({"not": {}}), "response_format.json_schema.schema: $: not cannot be enforced"),
+        (Regex("("), "structured_outputs.regex: "),
+        (Grammar("start: nothing"), "structured_outputs.grammar: "),
+        (Grammar("start: /(?s:.*)/"), "structured_outputs.grammar: may begin with <tool_call>"),
+    ],
+)
+async def test_forms_beside_tools_that_cannot_be_are_named(
+    compiler: GrammarCompiler, choice: ToolChoice, form: Form, words: str
+) -> None:
+    with pytest.raises(StructureInvalid) as refusal:
+        await compiler.compile(calls_of(choice, form=form))
+    assert str(refusal.value).startswith(words)
+
+
+async def test_random_answers_are_calls_or_of_the_form(compiler: GrammarCompiler) -> None:
+    structure = calls_of(AUTO, form=SIZE)
+    kinds = set()
+    for seed in range(12):
+        drawn = tiny_random_model().answer(await compiler.compile(structure), seed=seed)
+        calls = ToolCallParser([tool.name for tool in TOOLS], is_constrained=True, may_be_text=False)
+        parser = FormOrCallsParser(calls)
+        events = [event for character in drawn.text for event in parser.decode(character)] + parser.flush()
+        content = "".join(event.text for event in events if isinstance(event, ContentText))
+        kinds.add(bool(content))
+        assert bool(content) == (calls.num_calls == 0)
+        if content:
+            assert json.loads(content)["size"] in ("small", "large")
+    assert kinds == {True, False}
 
 
 @pytest.mark.parametrize("choice", [REQUIRED, ToolChoice(ToolChoiceMode.REQUIRED, "get")])
