@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from server.api.answered_by import noting_adapter
 from server.api.asker import asker_of
 from server.api.completion_writing import CompletionChunks, CompletionHead, whole_completion
 from server.api.conversation import to_sampling
-from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
+from server.api.deps import NEW_CHAT, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
 from server.api.guarded_route import GuardedRoute
 from server.api.plain_prompts import to_plain_prompt
@@ -36,43 +37,31 @@ async def create_completion(
         model=body.model,
         include_usage=body.include_usage,
         include_logprobs=body.logprobs is not None,
-        echoes=await _echoes(body, parts),
     )
     if body.stream:
         form = ChunkForm(partial(CompletionChunks, head))
         return await stream_response(parts.completions.stream_many(asked), form, request, parts)
-    return whole_completion(head, await unless_disconnected(request, parts.completions.complete_many(asked)))
+    made = await unless_disconnected(request, parts.completions.complete_many(asked))
+    return await asyncio.to_thread(whole_completion, head, made)  # it may have thousands of tokens
 
 
 def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str, tell_adapter: TellAdapter) -> list[Asked]:
     """One request of the text floor for each prompt."""
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-    sampling = to_sampling(body, max_tokens=max_tokens, num_logprobs=body.logprobs)
+    sampling = replace(
+        to_sampling(body, max_tokens=max_tokens, num_logprobs=body.logprobs),
+        num_prompt_logprobs=body.logprobs if body.echo else None,
+    )
     return [
         Asked(
             model=body.model,
             prompt=to_plain_prompt(prompt),
             sampling=sampling,
             n=body.n or 1,
+            echo=bool(body.echo),
             asker=asker,
             tell_adapter=tell_adapter,
             tenant_salt=tenant_salt,
         )
         for prompt in body.prompt
     ]
-
-
-async def _echoes(body: CompletionRequest, parts: Parts) -> list[str]:
-    """What each choice begins with."""
-    n = body.n or 1
-    if not body.echo:
-        return [""] * (len(body.prompt) * n)
-    texts = [
-        prompt if isinstance(prompt, str) else await asyncio.to_thread(_text_of, body.model, prompt, parts)
-        for prompt in body.prompt
-    ]
-    return [text for text in texts for _ in range(n)]
-
-
-def _text_of(model: str, token_ids: list[int], parts: Parts) -> str:
-    return parts.token_view.detokenize(model, token_ids, field="prompt")

@@ -151,7 +151,8 @@ class AsyncEngine:
         tenant_salt: bytes = b"",
         constraint: TokenConstraint | None = None,
     ) -> AsyncGenerator[TokenDelta]:
-        """Stream a request's tokens; the last delta has the finish reason. Closing the generator aborts the request.
+        """Stream a request's tokens, and before them what it wants to know of its prompt; the last delta has the finish
+        reason. Closing the generator aborts the request.
 
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
         `constraint`, which is this request's own, says at each step which tokens may come next.

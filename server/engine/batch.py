@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from server.engine.outputs import TokenLogprobs
+from server.engine.outputs import PromptLogprobs, TokenLogprobs
 from server.engine.sequence import Sequence
 
 
@@ -34,7 +34,15 @@ class ScheduledSequence:
     @property
     def samples(self) -> bool:
         """Whether the step reaches the sequence's last token, so that the next one can be chosen."""
-        return self.stop == self.sequence.num_tokens and self.sequence.params is not None
+        return self.stop == self.sequence.num_tokens and self.sequence.makes_tokens
+
+    @property
+    def scored(self) -> range:
+        """The positions of the step whose logits say how likely the prompt's next token is, where that is wanted."""
+        sequence = self.sequence
+        if not sequence.is_scoring:
+            return range(0)
+        return range(max(self.start, sequence.num_scored_tokens), min(self.stop, sequence.num_prompt_tokens - 1))
 
     @property
     def num_virtual_tokens(self) -> int:
@@ -66,9 +74,11 @@ class StepResult:
     `logprobs` has those of the chosen tokens whose sequences asked for them.
     `hidden_sums` `[hidden_size]` are of the pooled sequences that computed real tokens: the sum of these tokens' last
     hidden states.
+    `prompt_logprobs` are of the sequences that scored prompt tokens in this step: those of the tokens after `scored`.
     """
 
     tokens: dict[int, int]
     failures: dict[int, Exception]
     logprobs: dict[int, TokenLogprobs] = field(default_factory=dict)
     hidden_sums: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    prompt_logprobs: Mapping[int, PromptLogprobs] = field(default_factory=dict)

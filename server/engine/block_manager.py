@@ -146,7 +146,7 @@ class BlockManager:
 
     def _cached_prefix(self, sequence: Sequence) -> _CachedPrefix:
         """The longest known prefix that is shared and leaves at least one token to compute (its logits are needed)."""
-        size, usable = self.block_size, min(sequence.num_tokens - 1, sequence.num_shared_tokens)
+        size, usable = self.block_size, min(sequence.num_tokens - 1, sequence.num_borrowing_tokens)
         blocks: list[int] = []
         while (len(blocks) + 1) * size <= usable:
             block = self._by_key.get(sequence.block_key(len(blocks), size))

@@ -16,7 +16,7 @@ from server.engine.config import EngineConfig
 from server.engine.constraint import TokenConstraint, failing_alone
 from server.engine.errors import LogitBiasInvalid, PromptInvalid, PromptTooLong, SequenceFailed
 from server.engine.isolation import run_isolated
-from server.engine.outputs import EngineStats, FinishReason, TokenLogprobs
+from server.engine.outputs import EngineStats, FinishReason, PromptLogprobs, TokenLogprobs
 from server.engine.pooling import MeanPool
 from server.engine.sampling_params import SamplingParams
 from server.engine.scheduler import Scheduler
@@ -37,6 +37,8 @@ class SequenceOutput:
     """Of the token, where they were asked for."""
     mean_hidden: NDArray[np.float32] | None = None
     """`[hidden_size]`, of a pooled sequence that has ended: the mean of its real tokens' last hidden states."""
+    prompt_logprobs: PromptLogprobs | None = None
+    """Once, when the prompt is computed, where they were asked for: of all its tokens but the first."""
 
 
 class Runner(Protocol):
@@ -76,6 +78,7 @@ class Engine:
         self._injections: dict[int, Injection] = {}
         self._constraints: dict[int, TokenConstraint] = {}
         self._pools: dict[int, MeanPool] = {}
+        self._scores: dict[int, list[PromptLogprobs]] = {}  # step by step, until they are told
         self._num_accepted = self._num_finished = self._num_failed = self._num_aborted = 0
 
     @property
@@ -156,6 +159,8 @@ class Engine:
             self._constraints[request_id] = constraint
         if is_pooled:
             self._pools[request_id] = MeanPool(sequence.num_virtual_tokens)
+        if params is not None and params.num_prompt_logprobs is not None:
+            self._scores[request_id] = []
 
     def abort(self, request_id: int) -> None:
         """Take a request out of the batch and free its blocks. A request that has ended already is left alone."""
@@ -174,7 +179,7 @@ class Engine:
         batch = self._scheduler.schedule()
         started = self._clock()
         result = run_isolated(self._run, batch)
-        self._pool(batch, result)
+        self._gather(batch, result)
         if not result.failures:  # to find out who is to blame takes several tries
             self._scheduler.observe(batch, seconds=self._clock() - started)
         result = self._accepted(result)
@@ -204,6 +209,7 @@ class Engine:
         assert self._injections.keys() <= self._sequences.keys(), "an injection outlives its request"
         assert self._constraints.keys() <= self._sequences.keys(), "a constraint outlives its request"
         assert self._pools.keys() <= self._sequences.keys(), "a pool outlives its request"
+        assert self._scores.keys() <= self._sequences.keys(), "log-probabilities outlive their request"
 
     def _run(self, batch: Batch) -> StepResult:
         return self._runner.run(batch, self._injections, self._constraints)
@@ -224,11 +230,14 @@ class Engine:
         tokens = {request_id: token for request_id, token in result.tokens.items() if request_id not in failures}
         return replace(result, tokens=tokens, failures=result.failures | failures)
 
-    def _pool(self, batch: Batch, result: StepResult) -> None:
+    def _gather(self, batch: Batch, result: StepResult) -> None:
+        """Keep what a prompt gives step by step, and is told of whole."""
         for item in batch.items:
             sums = result.hidden_sums.get(item.sequence.request_id)
             if sums is not None:
                 self._pools[item.sequence.request_id].add(sums, start=item.start, stop=item.stop)
+        for request_id, scores in result.prompt_logprobs.items():
+            self._scores[request_id].append(scores)
 
     def _outputs(self, changed: Iterable[Sequence], result: StepResult) -> list[SequenceOutput]:
         outputs = []
@@ -246,6 +255,7 @@ class Engine:
                     num_cached_tokens=sequence.num_cached_tokens,
                     logprobs=result.logprobs.get(request_id) if has_token else None,
                     mean_hidden=self._mean_hidden(request_id, result) if is_finished else None,
+                    prompt_logprobs=self._prompt_logprobs(request_id, result),
                 )
             )
             if is_finished:
@@ -258,11 +268,16 @@ class Engine:
         pool = self._pools.get(request_id)
         return None if pool is None or request_id in result.failures else pool.mean()
 
+    def _prompt_logprobs(self, request_id: int, result: StepResult) -> PromptLogprobs | None:
+        chunks = self._scores.pop(request_id, None)  # what changes has its prompt behind it
+        return None if chunks is None or request_id in result.failures else PromptLogprobs.joined(chunks)
+
     def _forget(self, request_id: int) -> None:
         del self._sequences[request_id]
         self._injections.pop(request_id, None)
         self._constraints.pop(request_id, None)
         self._pools.pop(request_id, None)
+        self._scores.pop(request_id, None)
 
 
 def _is_begun_by(injection: Injection | None, *, samples: bool) -> bool:

@@ -25,4 +25,5 @@ def run_isolated(run: Callable[[Batch], StepResult], batch: Batch) -> StepResult
         left.failures | right.failures,
         left.logprobs | right.logprobs,
         {**left.hidden_sums, **right.hidden_sums},
+        {**left.prompt_logprobs, **right.prompt_logprobs},
     )

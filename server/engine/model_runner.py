@@ -18,6 +18,7 @@ from server.engine.injecting import delta_rows, kv_placements, without_given_kv
 from server.engine.placing import placed
 from server.engine.sampler import sample
 from server.engine.sampling_row import SamplingRow
+from server.engine.scoring import score_prompts
 from server.engine.step_inputs import StepInputs
 
 
@@ -31,7 +32,7 @@ class ModelRunner:
     def run(
         self, batch: Batch, injections: Mapping[int, Injection], constraints: Mapping[int, TokenConstraint]
     ) -> StepResult:
-        """Compute a batch, choose a token for each sequence that reaches its end, and sum up what pooled ones want.
+        """Compute a batch, choose a token for each sequence that reaches its end, and read what prompts want.
 
         `injections` holds, by request id, what the ids below zero stand for, and `constraints` what restricts the
         tokens of some. Raises whatever the model raises. To run the same sequences again is always safe: they write the
@@ -44,8 +45,8 @@ class ModelRunner:
             pooled_rows = _pooled_rows(batch)
             if pooled_rows:
                 return self._run_pooled(batch, injections, constraints, pooled_rows)
-            logits = self._forward.logits(batch, self._inputs(batch, injections), _last_rows(batch))
-            return _sampled([item for item in batch.items if item.samples], logits, constraints)
+            logits = self._forward.logits(batch, self._inputs(batch, injections), _logit_rows(batch))
+            return _read(batch, logits, constraints)
 
     def logits(self, batch: Batch, injections: Mapping[int, Injection]) -> torch.Tensor:
         """Logits `[R, vocab_size]` at the last position of each item that samples."""
@@ -81,10 +82,10 @@ class ModelRunner:
         logits, hidden = self._forward.logits_and_hidden(
             batch,
             self._inputs(batch, injections),
-            _last_rows(batch),
+            _logit_rows(batch),
             list(chain.from_iterable(pooled_rows.values())),
         )
-        result = _sampled([item for item in batch.items if item.samples], logits, constraints)
+        result = _read(batch, logits, constraints)
         failures, sums = dict(result.failures), {}
         for request_id, rows in zip(pooled_rows, hidden.split(list(map(len, pooled_rows.values()))), strict=True):
             row = rows.sum(dim=0, dtype=torch.float64).cpu().numpy()
@@ -114,8 +115,17 @@ class ModelRunner:
         return embeddings
 
 
+def _logit_rows(batch: Batch) -> list[int]:
+    """Packed rows whose logits are needed: those that tokens are chosen by, then those that score prompts."""
+    rows, first = _last_rows(batch), 0
+    for item in batch.items:
+        rows += (first + position - item.start for position in item.scored)
+        first += item.num_tokens
+    return rows
+
+
 def _last_rows(batch: Batch) -> list[int]:
-    """Packed rows whose logits are needed."""
+    """Packed rows after which a token is chosen."""
     rows, row = [], 0
     for item in batch.items:
         row += item.num_tokens
@@ -133,6 +143,22 @@ def _pooled_rows(batch: Batch) -> dict[int, range]:
             rows[item.sequence.request_id] = real
         row += item.num_tokens
     return rows
+
+
+def _read(batch: Batch, logits: torch.Tensor, constraints: Mapping[int, TokenConstraint]) -> StepResult:
+    """What a step's logits say, which are those of `_logit_rows`; who fails in one thing fails in all."""
+    sampling = [item for item in batch.items if item.samples]
+    scoring = [item for item in batch.items if item.scored]
+    result = _sampled(sampling, logits[: len(sampling)], constraints)
+    if not scoring:
+        return result
+    scores = score_prompts(scoring, logits[len(sampling) :])
+    return replace(
+        result,
+        tokens={request_id: token for request_id, token in result.tokens.items() if request_id not in scores.failures},
+        failures=result.failures | scores.failures,
+        prompt_logprobs=scores.logprobs,
+    )
 
 
 def _sampled(

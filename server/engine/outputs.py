@@ -1,7 +1,11 @@
 """What comes out of the engine: token ids as they are made, why a sequence ended, and a snapshot of the load."""
 
+from collections.abc import Sequence as Chunks
 from dataclasses import dataclass
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class FinishReason(StrEnum):
@@ -23,18 +27,43 @@ class TokenLogprobs:
     top: tuple[tuple[int, float], ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptLogprobs:
+    """Log-probabilities `[N]` of tokens of a prompt, each after all that stand before it, under the model alone.
+
+    The `[N, k]` likeliest tokens in their places, likeliest first, have theirs; ruled out is minus infinity.
+    """
+
+    logprobs: NDArray[np.float32]
+    top_ids: NDArray[np.int32]
+    top_logprobs: NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, chunks: "Chunks[PromptLogprobs]") -> "PromptLogprobs":
+        """One after the other, which all have the same k; of no chunks, those of no token."""
+        if not chunks:
+            return cls(np.empty(0, np.float32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
+        return cls(
+            np.concatenate([chunk.logprobs for chunk in chunks]),
+            np.concatenate([chunk.top_ids for chunk in chunks]),
+            np.concatenate([chunk.top_logprobs for chunk in chunks]),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class TokenDelta:
     """Tokens made since the last delta; the last delta of a sequence has a finish reason, and may have no tokens.
 
     `num_cached_tokens` counts the prompt tokens (virtual ones not included) whose KV was reused from the cache.
     `logprobs` has one for each of `token_ids` where the request asked for them, and is empty where it did not.
+    `prompt_logprobs`, where they were asked for, come once, with the first delta: all but the first prompt token's.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
     num_cached_tokens: int
     logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ class SamplingParams:
     """
 
     max_tokens: int
-    """Most tokens to generate, at least 1."""
+    """Most tokens to generate; 0 ends with the prompt, which is computed all the same."""
     min_tokens: int = 0
     """`stop_token_ids` are not chosen before so many tokens; a constraint that allows nothing else is stronger."""
     temperature: float = 1.0
@@ -42,16 +42,19 @@ class SamplingParams:
     """Ids that end the sequence; the id itself is not part of the answer."""
     num_logprobs: int | None = None
     """Report each token's log-probability and those of so many likeliest, 0 to 20; None reports nothing."""
+    num_prompt_logprobs: int | None = None
+    """The same for each token of the prompt but the first, which has none before it; virtual ones are not counted."""
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ValueError("max_tokens must be at least 1")
+        if self.max_tokens < 0:
+            raise ValueError("max_tokens must be 0 or more")
         if self.min_tokens < 0:
             raise ValueError("min_tokens must be 0 or more")
         self._check_drawing()
         self._check_penalties()
-        if self.num_logprobs is not None and not 0 <= self.num_logprobs <= MOST_LOGPROBS:
-            raise ValueError(f"num_logprobs must be 0 to {MOST_LOGPROBS}")
+        for name in ("num_logprobs", "num_prompt_logprobs"):
+            if (number := getattr(self, name)) is not None and not 0 <= number <= MOST_LOGPROBS:
+                raise ValueError(f"{name} must be 0 to {MOST_LOGPROBS}")
 
     @property
     def is_greedy(self) -> bool:

@@ -7,6 +7,7 @@ gives its blocks back and waits again; it is computed anew from its tokens.
 """
 
 import logging
+import sys
 from collections import deque
 from itertools import islice
 
@@ -17,6 +18,9 @@ from server.engine.errors import EngineOverloaded
 from server.engine.outputs import FinishReason
 from server.engine.pacing import PrefillPacer
 from server.engine.sequence import Sequence, SequenceStatus
+
+MAX_SCORED_TOKENS = 128
+"""Prompt tokens of a step in which log-probabilities of prompts are wanted."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +73,7 @@ class Scheduler:
         prompts = self._prompts()
         self._num_prompts = len(prompts)
         pace = self._pacer.num_tokens(len(prompts)) if decodes else budget
-        prefills, copies = self._schedule_prefills(prompts, min(budget, pace))
+        prefills, copies = self._schedule_prefills(prompts, min(budget, pace, _most_prompt_tokens(prompts)))
         return Batch((*decodes, *prefills), tuple(copies))
 
     def observe(self, batch: Batch, *, seconds: float) -> None:
@@ -95,16 +99,14 @@ class Scheduler:
                 self.remove(sequence)
                 changed.append(sequence)
                 continue
-            sequence.num_computed_tokens = item.stop
+            sequence.note_computed(item.stop)
             self._block_manager.commit(sequence, computed_before=item.start)
             token = result.tokens.get(sequence.request_id)
             if token is not None:
                 self._append(sequence, token)
                 changed.append(sequence)
-            elif sequence.params is None and sequence.num_uncomputed_tokens == 0:
-                if sequence.is_pinned:
-                    self._pin(sequence)
-                self.remove(sequence)
+            elif not sequence.makes_tokens and sequence.num_uncomputed_tokens == 0:
+                self._end_with_prompt(sequence)
                 changed.append(sequence)
         return changed
 
@@ -168,6 +170,13 @@ class Scheduler:
         sequence.status = SequenceStatus.RUNNING
         return copies
 
+    def _end_with_prompt(self, sequence: Sequence) -> None:
+        if sequence.is_pinned:
+            self._pin(sequence)
+        if sequence.params is not None:  # it was asked for no tokens
+            sequence.finish_reason = FinishReason.LENGTH
+        self.remove(sequence)
+
     def _pin(self, sequence: Sequence) -> None:
         """Hold its blocks for good, unless pins would take over half of the cache or what the longest request needs."""
         num_blocks = self._block_manager.num_blocks
@@ -196,6 +205,11 @@ class Scheduler:
                 sequence.finish_reason = FinishReason.LENGTH
         if sequence.finish_reason is not None:
             self.remove(sequence)
+
+
+def _most_prompt_tokens(prompts: list[Sequence]) -> int:
+    """A bound on the logits of a step, `[tokens, vocab_size]`, where a prompt wants those of each of its tokens."""
+    return MAX_SCORED_TOKENS if any(sequence.is_scoring for sequence in prompts) else sys.maxsize
 
 
 def _prefill_shares(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:

@@ -43,6 +43,8 @@ class Sequence:
     num_computed_tokens: int = 0
     num_cached_tokens: int = 0
     """Real prompt tokens whose KV was found in the cache when the sequence was first admitted."""
+    num_scored_tokens: int = 0
+    """Up to here, virtual tokens among them, no log-probability of a next prompt token is wanted, or any more."""
     num_preemptions: int = 0
     block_table: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Sequence:
             params,
             is_pinned=is_pinned,
             is_pooled=is_pooled,
+            num_scored_tokens=num_virtual_tokens,
             token_table=TokenTable.of(params, prompt_ids) if params else None,
         )
 
@@ -94,18 +97,40 @@ class Sequence:
         return self.num_tokens - self.num_computed_tokens
 
     @property
-    def num_shared_tokens(self) -> int:
-        """How many, from the start, may use the KV of others and leave theirs to others.
+    def makes_tokens(self) -> bool:
+        return self.params is not None and self.params.max_tokens > 0
 
-        Of a pooled sequence the virtual ones alone: it needs the hidden states of each of the others, and what it is
-        made of seldom comes again.
+    @property
+    def is_scoring(self) -> bool:
+        """Whether log-probabilities of its prompt are still to be computed."""
+        is_asked = self.params is not None and self.params.num_prompt_logprobs is not None
+        return is_asked and self.num_scored_tokens < self.num_prompt_tokens - 1
+
+    @property
+    def num_shared_tokens(self) -> int:
+        """How many, from the start, may leave their KV to others.
+
+        Of a pooled sequence the virtual ones alone: what it is made of seldom comes again.
         """
         return self.num_virtual_tokens if self.is_pooled else self.num_tokens
+
+    @property
+    def num_borrowing_tokens(self) -> int:
+        """How many, from the start, may use the KV of others: those of which nothing but their KV is wanted.
+
+        Of a pooled sequence each real token's hidden state is wanted, of one that is scoring each one's logits.
+        """
+        return self.num_scored_tokens if self.is_scoring else self.num_shared_tokens
 
     @property
     def is_decoding(self) -> bool:
         """Whether all but the newest token have their KV."""
         return self.num_uncomputed_tokens == 1 and self.num_output_tokens > 0
+
+    def note_computed(self, num_tokens: int) -> None:
+        """Enter that the first so many tokens have their KV, and that their logits were read where they were wanted."""
+        self.num_computed_tokens = num_tokens
+        self.num_scored_tokens = max(self.num_scored_tokens, min(num_tokens, self.num_prompt_tokens - 1))
 
     def append(self, token_id: int) -> None:
         self.token_ids.append(token_id)

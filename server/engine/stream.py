@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from server.engine.engine import SequenceOutput
 from server.engine.errors import EngineError, ReaderStalled
-from server.engine.outputs import FinishReason, TokenDelta, TokenLogprobs
+from server.engine.outputs import FinishReason, PromptLogprobs, TokenDelta, TokenLogprobs
 
 MAX_UNREAD_TOKENS = 2048
 MAX_UNREAD_LOGPROBS = 512
@@ -28,6 +28,7 @@ class Stream:
     abort: Callable[[], object]
     pending: list[int] = field(default_factory=list)
     pending_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: PromptLogprobs | None = None
     num_cached_tokens: int = 0
     mean_hidden: NDArray[np.float32] | None = None
     finish_reason: FinishReason | None = None
@@ -42,6 +43,8 @@ class Stream:
             self.pending.append(output.token_id)
         if output.logprobs is not None:
             self.pending_logprobs.append(output.logprobs)
+        if output.prompt_logprobs is not None:
+            self.prompt_logprobs = output.prompt_logprobs
         self.num_cached_tokens = output.num_cached_tokens
         self.mean_hidden = output.mean_hidden
         self.finish_reason = output.finish_reason
@@ -70,4 +73,5 @@ class Stream:
             self.changed.set()  # to be raised at the next call
         token_ids, self.pending = tuple(self.pending), []
         logprobs, self.pending_logprobs = tuple(self.pending_logprobs), []
-        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens, logprobs)
+        of_prompt, self.prompt_logprobs = self.prompt_logprobs, None
+        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens, logprobs, of_prompt)

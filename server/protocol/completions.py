@@ -21,11 +21,12 @@ class CompletionRequest(SamplingFields, StreamFields):
 
     model: str = Field(min_length=1, max_length=512)
     prompt: Annotated[list[Prompt], as_prompts_up_to(MAX_PROMPTS)] = Field(min_length=1, max_length=MAX_PROMPTS)
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    max_tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
+    """0, with echo, makes no answer: what is told is the prompt."""
     echo: bool | None = None
     """The prompt stands before its answer."""
     logprobs: int | None = Field(default=None, ge=0, le=5)
-    """The answer's tokens with their log-probabilities, and those of so many likeliest ones."""
+    """The answer's tokens, with echo the prompt's too, with their log-probabilities, and so many likeliest ones."""
     best_of: int | None = Field(default=None, ge=1, le=MAX_N)
     """As many as n: nothing is made that is not given."""
     suffix: None = None
@@ -36,22 +37,25 @@ class CompletionRequest(SamplingFields, StreamFields):
         n = self.n or 1
         if self.best_of is not None and self.best_of != n:
             raise refused("best_of", "must be as many as n, or left out")
-        if self.echo and self.logprobs is not None:
-            raise refused("echo", "does not go with logprobs: those of the prompt's own tokens are not computed")
+        if self.max_tokens == 0 and not self.echo:
+            raise refused("max_tokens", "must be at least 1: without echo there is nothing to tell")
+        if self.max_tokens == 0 and n > 1:
+            raise refused("n", "must be 1 where max_tokens is 0")
         if len(self.prompt) * n > MAX_CHOICES:
             raise refused("n", f"must be at most {MAX_CHOICES // len(self.prompt)} for {len(self.prompt)} prompts")
         return self
 
 
 class LegacyLogprobs(ResponseBody):
-    """Lists with an item for each token of the answer. A token that is no text is written `bytes:` and its bytes.
+    """Lists with an item for each token. A token that is no text is written `bytes:` and its bytes.
 
-    `text_offset` is where in the choice's text a token begins, in characters.
+    An echoed prompt's first token has null for its probabilities: nothing stands before it. `text_offset` is where in
+    the choice's text a token begins, in characters.
     """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

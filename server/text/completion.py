@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from adapters.base_model import BaseModel
 from server.engine.async_engine import AsyncEngine
 from server.engine.constraint import TokenConstraint
-from server.engine.outputs import FinishReason
+from server.engine.outputs import FinishReason, TokenDelta
 from server.text.adapter_use import AdapterUse, Tally
 from server.text.answer import AnswerText, Piece
 from server.text.deltas import Completion, TextDelta, Usage, folded
 from server.text.detokenizer import IncrementalDetokenizer
+from server.text.echo import echo_of
 from server.text.merging import merged
 from server.text.prompts import PromptMaker, ReadyPrompt
 from server.text.reader import AnswerReader, Reading
@@ -103,7 +104,7 @@ class Completions:
         return _Job(request, prompt, constraints, tally)
 
     async def _choices(self, job: _Job) -> AsyncGenerator[TextDelta]:
-        """All choices; the others begin after the first one's first delta, and find its prompt in the prefix cache."""
+        """All choices; the others begin after the first one's first token, and find its prompt in the prefix cache."""
         n = job.request.n
         first = self._choice(job, 0)
         if n == 1:
@@ -116,6 +117,10 @@ class Completions:
         num_open, num_made, num_cached = n, 0, 0
         async with aclosing(merged([_telling(begun, first), *others])) as deltas:
             async for delta in deltas:
+                if delta.echo is not None:
+                    for number in range(n):
+                        yield replace(delta, index=number)
+                    continue
                 if delta.usage is None:
                     yield delta
                     continue
@@ -128,7 +133,7 @@ class Completions:
     async def _choice(self, job: _Job, index: int) -> AsyncGenerator[TextDelta]:
         """One choice; its last delta has the usage of it alone. However it ends, its tokens are charged.
 
-        The first choice is charged for the prompt, once that has been computed.
+        The first choice is charged for the prompt, once that has been computed, and begins with its echo.
         """
         prompt, request = job.prompt, job.request
         answer = AnswerText(IncrementalDetokenizer(self._backend), StopMatcher(prompt.stop), self._token_bytes)
@@ -141,10 +146,16 @@ class Completions:
             constraint=job.constraints[index],
         )
         num_prompt_tokens = 0
+        echoes = index == 0 and prompt.echo is not None
         try:
             async with aclosing(deltas):
                 async for delta in deltas:
                     num_prompt_tokens = len(prompt.token_ids) if index == 0 else 0
+                    if echoes:
+                        echoes = False
+                        async with aclosing(self._echo(prompt, delta)) as parts:
+                            async for part in parts:
+                                yield part
                     piece = answer.decode(delta)
                     reason = FinishReason.STOP if answer.stopped else delta.finish_reason
                     made = _delta(index, prompt, reader.read(piece.text), piece)
@@ -157,6 +168,13 @@ class Completions:
         finally:
             self._charge(request.tenant_salt, num_prompt_tokens + answer.num_tokens)
             job.tally.add(prompt_tokens=num_prompt_tokens, generated_tokens=answer.num_tokens)
+
+    async def _echo(self, prompt: ReadyPrompt, first: TokenDelta) -> AsyncGenerator[TextDelta]:
+        """The prompt, part by part, when the engine has computed it."""
+        assert prompt.echo is not None
+        for part in prompt.echo.parts:
+            echo = await asyncio.to_thread(echo_of, prompt.echo, part, first.prompt_logprobs, self._token_bytes)
+            yield TextDelta(0, "", prompt.fingerprint, echo=echo)
 
 
 def _delta(index: int, prompt: ReadyPrompt, reading: Reading, piece: Piece) -> TextDelta | None:
@@ -180,10 +198,11 @@ def _last_delta(index: int, prompt: ReadyPrompt, reading: Reading, reason: Finis
 
 
 async def _telling(begun: asyncio.Event, deltas: AsyncGenerator[TextDelta]) -> AsyncGenerator[TextDelta]:
-    """The same stream; the event is set by its first item."""
+    """The same stream; the event is set by its first delta that is no echo."""
     async with aclosing(deltas):
         async for delta in deltas:
-            begun.set()
+            if delta.echo is None:
+                begun.set()
             yield delta
 
 

@@ -36,6 +36,23 @@ class TokenChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptToken:
+    """A token of a prompt, where in its text it begins, and what is likely there; None where nothing comes before."""
+
+    content: bytes
+    offset: int
+    choice: TokenChoice | None
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A prompt's text or a part of it, and its tokens where their probabilities were asked for."""
+
+    text: str
+    tokens: tuple[PromptToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CallDelta:
     """A piece of a tool call: the first of each call has its name, the others more of its arguments' JSON."""
 
@@ -48,6 +65,7 @@ class CallDelta:
 class TextDelta:
     """What one choice made since its last delta; only its last one has a finish reason, and may have no text.
 
+    `echo` comes first, in deltas of its own, where the prompt is to stand before its answer.
     `usage` comes with the last delta of the last choice. `fingerprint`, the same in all of them, tells base models and
     adapters apart.
     """
@@ -58,6 +76,7 @@ class TextDelta:
     reasoning: str = ""
     calls: tuple[CallDelta, ...] = ()
     tokens: tuple[TokenChoice, ...] = ()
+    echo: Echo | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
 
@@ -72,12 +91,14 @@ class Call:
 
 @dataclass(slots=True)
 class Choice:
-    """One whole answer."""
+    """One whole answer, and what was echoed before it."""
 
     text: str = ""
     reasoning: str = ""
     calls: list[Call] = field(default_factory=list)
     tokens: list[TokenChoice] = field(default_factory=list)
+    prompt_text: str = ""
+    prompt_tokens: list[PromptToken] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
 
@@ -105,6 +126,9 @@ def _enter(choice: Choice, delta: TextDelta) -> None:
     choice.text += delta.text
     choice.reasoning += delta.reasoning
     choice.tokens += delta.tokens
+    if delta.echo is not None:
+        choice.prompt_text += delta.echo.text
+        choice.prompt_tokens += delta.echo.tokens
     choice.finish_reason = delta.finish_reason or choice.finish_reason
     for call in delta.calls:
         if call.name is not None:

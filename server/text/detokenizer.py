@@ -7,15 +7,17 @@ from tokenizers.decoders import DecodeStream
 
 
 class IncrementalDetokenizer:
-    """Turns the ids of one answer into text, special tokens left out; what it gives never ends in half a character.
+    """Turns the ids of one text into it, special tokens left out unless told; what it gives never ends in half a
+    character.
 
     All texts of `decode` and the one of `flush` together are what the tokenizer makes of all ids at once. Only after
     bytes that are no UTF-8 may a tokenizer with byte tokens take back a character, which then has been given already.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, skips_special_tokens: bool = True) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._skips_special_tokens = skips_special_tokens
+        self._stream = DecodeStream(skip_special_tokens=skips_special_tokens)
         self._held: list[int] = []  # ids whose text has not been given
 
     def decode(self, token_ids: Iterable[int]) -> str:
@@ -33,12 +35,12 @@ class IncrementalDetokenizer:
             text = self._stream.step(self._tokenizer, token_id)
         except Exception:  # tokenizers has no narrower type for text that it would have to take back
             text = self._text_of(self._held)
-            self._stream = DecodeStream(ids=self._held, skip_special_tokens=True)
+            self._stream = DecodeStream(ids=self._held, skip_special_tokens=self._skips_special_tokens)
         if text is None:
             return ""
         self._held = []
         return text
 
     def _text_of(self, token_ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        text: str = self._tokenizer.decode(token_ids, skip_special_tokens=self._skips_special_tokens)
         return text

@@ -15,11 +15,15 @@ from adapters.rendering import Renderer, render_here
 from adapters.weights import Adapter
 from server.engine.errors import PromptTooLong
 from server.engine.sampling_params import SamplingParams
+from server.text.echo import PromptText, PromptTexts
 from server.text.errors import FieldRefused
 from server.text.messages import rendered
 from server.text.model_names import ModelResolver
 from server.text.reasoning import has_think_tags, opens_thoughts
 from server.text.request import ChatPrompt, CompletionRequest, Prompt, Sampling, TextPrompt
+
+MOST_SCORED_TOKENS = 32_768
+"""Of all prompts of a request together, where each token is told with its probability; one prompt may be longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,19 @@ class ReadyPrompt:
     """Whether the model may write thoughts between tags before its answer."""
     is_thinking: bool
     """Whether the prompt has opened them."""
+    echo: PromptText | None = None
+    """What stands before each answer, where that is asked for."""
 
     def params_of(self, index: int) -> SamplingParams:
-        """Those of one of several choices: each has a seed of its own, the first one the request's."""
+        """Those of one of several choices: each has a seed of its own, the first one the request's.
+
+        How likely the prompt is, is asked once.
+        """
         if index == 0:
             return self.params
         message = f"{self.params.seed} {index}".encode()
         seed = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little") >> 1
-        return replace(self.params, seed=seed)
+        return replace(self.params, seed=seed, num_prompt_logprobs=None)
 
 
 class PromptMaker:
@@ -74,6 +83,7 @@ class PromptMaker:
         self._resolver = resolver
         self._renderer = renderer
         self._tokenizer = base.tokenizer
+        self._texts = PromptTexts(base.tokenizer.backend_tokenizer)
         self._fingerprint = base.identity.fingerprint
         self._base_format = default_chat_format(base.tokenizer)
         self._max_model_len = max_model_len
@@ -95,7 +105,9 @@ class PromptMaker:
     def make_all(self, requests: Sequence[CompletionRequest]) -> list[ReadyPrompt]:
         """As `make`, of requests that differ in their prompts alone: one version answers all of them."""
         adapter = self._resolver.load(requests[0].model, asker=requests[0].asker)
-        return [self._made(request, adapter) for request in requests]
+        prompts = [self._made(request, adapter) for request in requests]
+        self._refuse_too_many_echoed(prompts)
+        return prompts
 
     def _made(self, request: CompletionRequest, adapter: Adapter | None) -> ReadyPrompt:
         chat_format = self.format_of(adapter)
@@ -112,7 +124,20 @@ class PromptMaker:
             reference_to(adapter),
             thinks=is_chat and has_think_tags(chat_format.template, self._vocabulary),
             is_thinking=is_chat and opens_thoughts(encoded.text),
+            echo=self._echo(request, encoded.token_ids) if request.echo else None,
         )
+
+    def _echo(self, request: CompletionRequest, token_ids: list[int]) -> PromptText:
+        assert not isinstance(request.prompt, ChatPrompt), "a conversation is not echoed"
+        has_offsets = request.sampling.num_prompt_logprobs is not None
+        return self._texts.of(request.prompt, token_ids, with_offsets=has_offsets)
+
+    def _refuse_too_many_echoed(self, prompts: Sequence[ReadyPrompt]) -> None:
+        """A token with its probabilities takes a kilobyte or two, and all are there at once."""
+        num_tokens = sum(len(prompt.echo.offsets) for prompt in prompts if prompt.echo is not None)
+        most = max(MOST_SCORED_TOKENS, self._max_model_len)
+        if num_tokens > most:
+            raise FieldRefused("prompt", f"has {num_tokens} tokens in all; with echo and logprobs {most} go together")
 
     def format_of(self, adapter: Adapter | None) -> ChatFormat:
         """The adapter's own chat format, or the base model's."""
@@ -170,7 +195,7 @@ class PromptMaker:
         num_virtual_tokens = injection.num_virtual_tokens if injection else 0
         limit = self._max_model_len
         room = limit - num_virtual_tokens - num_prompt_tokens
-        wanted = sampling.max_tokens or 1
+        wanted = 1 if sampling.max_tokens is None else sampling.max_tokens
         if room < wanted:
             virtual = f", the adapter's {num_virtual_tokens} virtual tokens" if num_virtual_tokens else ""
             raise PromptTooLong(
@@ -194,6 +219,7 @@ class PromptMaker:
             repetition_penalty=sampling.repetition_penalty,
             logit_bias=self._logit_bias(sampling),
             num_logprobs=sampling.num_logprobs,
+            num_prompt_logprobs=sampling.num_prompt_logprobs,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             stop_token_ids=frozenset() if sampling.ignore_eos else self._stop_token_ids,
         )

@@ -58,6 +58,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Added to logits, by token id."""
     max_tokens: int | None = None
+    """0 makes no answer."""
     min_tokens: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -65,6 +66,8 @@ class Sampling:
     ignore_eos: bool = False
     num_logprobs: int | None = None
     """For each token its log-probability and those of so many likeliest ones; None for none of it."""
+    num_prompt_logprobs: int | None = None
+    """The same for the tokens of a prompt that is echoed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,8 @@ class CompletionRequest:
     structure: Structure | None = None
     """What the answer must look like; with tools, the calls that it may or must make."""
     n: int = 1
+    echo: bool = False
+    """Whether the prompt stands before each answer; a conversation cannot."""
     asker: str | None = None
     """Who asks: where a name's versions share its traffic, the same asker always gets the same one."""
     tell_adapter: TellAdapter = field(default=lambda _: None)

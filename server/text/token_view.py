@@ -54,12 +54,12 @@ class TokenView:
             raise ChatFormatError("messages: the chat template makes an empty prompt of them")
         return RenderedPrompt(text, token_ids, adapter.injection.num_virtual_tokens if adapter else 0)
 
-    def detokenize(self, model: str, token_ids: Sequence[int], *, field: str = "tokens") -> str:
-        """The text of ids, special tokens written out. Raises FieldRefused, of that field, for what is no token."""
+    def detokenize(self, model: str, token_ids: Sequence[int]) -> str:
+        """The text of ids, special tokens written out. Raises FieldRefused for what is no token."""
         self._resolver.load(model)
         for token_id in token_ids:
             if self._backend.id_to_token(token_id) is None:
-                raise FieldRefused(field, f"{token_id} is not a token of this model")
+                raise FieldRefused("tokens", f"{token_id} is not a token of this model")
         text: str = self._backend.decode(list(token_ids), skip_special_tokens=False)
         return text
 

@@ -182,6 +182,11 @@ ROUTES = (
         ALL,
     ),
     Row("… `echo`", ("openai_routes: /v1/completions echo",), Peers(YES, YES, UNKNOWN, UNKNOWN)),
+    Row(
+        "… `echo` with `logprobs`, `max_tokens: 0`",
+        ("openai_routes: /v1/completions echo with logprobs, max_tokens 0",),
+        Peers(YES, UNKNOWN, UNKNOWN, UNKNOWN),
+    ),
     Row("… `suffix`", ("openai_routes: /v1/completions suffix is refused",), NOBODY_LOOKED, refused=True),
     Row(
         "`POST /v1/responses`",

@@ -37,6 +37,7 @@ from server.engine.step_layout import SEES_ALL, Reach
 from tests.engine.build import engine_of, greedy, run_to_end, runner_of, standing_still
 from tests.engine.noting import noting_of
 from tests.engine.peft_kinds import adapter_of, every_kind
+from tests.engine.test_prompt_logprobs import Prompt, logprobs_alone, require_equal, scored
 from tests.tiny import HIDDEN_SIZE, Family, tiny_model
 
 pytestmark = pytest.mark.gpu
@@ -241,6 +242,33 @@ def test_adapters_in_bfloat16_are_near_float32(kind: str) -> None:
         logits = adapter.model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).logits[0]
     expected = logits[len(prompt) - 1 :][: len(made)]
     assert float((made - expected).std() / expected.std()) < tolerance_of(torch.bfloat16, is_int8=False)
+
+
+def test_prompts_are_as_likely_as_on_the_cpu() -> None:
+    """In float32, of every kind of adapter, beside decoding neighbours."""
+    adapters = every_kind("llama")
+    prompts = [Prompt([7 * number, *range(40, 40 + 30 * number)], adapter) for number, adapter in enumerate(adapters)]
+    engine = engine_of(_on_cuda("llama"))
+    for number, prompt in enumerate(prompts):
+        engine.add_request(number, prompt.token_ids, greedy(20), prompt.adapter.injection)
+    for made, prompt in zip(scored(engine, prompts), prompts, strict=True):
+        require_equal(made, logprobs_alone(prompt.adapter.model, prompt.token_ids), prompt.token_ids)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_prompts_in_bfloat16_are_as_likely_as_near_float32(name: str) -> None:
+    """In standard deviations; prompts of one token more than is scored in a step are in, whose last is recorded."""
+    prompts = [[(number * 31 + i * 7) % 256 for i in range(length)] for number, length in enumerate((2, 129, 257, 700))]
+    exact = torch.nn.Module.to(_in_bfloat16(name), torch.float32)
+    made = scored(
+        _engine(_in_bfloat16(name), _accelerator()), [Prompt(ids, adapter_of("llama", "base")) for ids in prompts]
+    )
+    for ids, report in zip(prompts, made, strict=True):
+        with torch.inference_mode():
+            logits = exact(input_ids=torch.tensor([ids], device="cuda")).logits[0, :-1]
+        expected = logits.log_softmax(dim=-1).gather(1, torch.tensor(ids[1:], device="cuda")[:, None])[:, 0].cpu()
+        difference = torch.from_numpy(report.logprobs) - expected
+        assert float(difference.square().mean().sqrt() / logits.std()) < 0.1
 
 
 @contextmanager

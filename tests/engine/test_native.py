@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from adapters.injections import SoftPrompt
@@ -110,6 +112,43 @@ def test_it_is_as_near_to_float32_as_the_stock_model_in_bfloat16(name: str, cach
         for chunk in (1000, 24, 1):
             native = _logits(forward, stock.get_input_embeddings(), _prompts(), chunk=chunk)
             assert (native - exact).norm() / exact.norm() < 1.5 * stock_error
+
+
+def _stock_logprobs(model: Any) -> list[torch.Tensor]:
+    return [
+        model(input_ids=torch.tensor([prompt])).logits[0, :-1].float().log_softmax(dim=-1)
+        for prompt in _prompts()
+        if len(prompt) > 1
+    ]
+
+
+def _scored(engine: Engine) -> list[NDArray[np.float32]]:
+    """How likely the tokens of each prompt are, but for their first ones, beside the same prompts answered."""
+    for number, prompt in enumerate(_prompts()):
+        engine.add_request(number, prompt, SamplingParams(max_tokens=number % 2, num_prompt_logprobs=0))
+        engine.add_request(1000 + number, prompt, SamplingParams(max_tokens=20))
+    told = {}
+    while engine.has_work:
+        for output in engine.step():
+            if output.prompt_logprobs is not None:
+                told[output.request_id] = output.prompt_logprobs.logprobs
+    return [told[number] for number, prompt in enumerate(_prompts()) if len(prompt) > 1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_prompts_are_as_likely_as_float32_has_it_and_the_stock_model_in_bfloat16(name: str, cache: Path) -> None:
+    """Bit by bit the same in chunks of 16, and beside others that find their prompts in the cache."""
+    stock = native_model(name, torch.bfloat16)
+    with torch.inference_mode():
+        exact, rounded = _stock_logprobs(native_model(name, torch.float32)), _stock_logprobs(stock)
+    ids = [torch.tensor(prompt[1:])[:, None] for prompt in _prompts() if len(prompt) > 1]
+    whole = _scored(_engine(stock, cache))
+    for made, truth, near, targets in zip(whole, exact, rounded, ids, strict=True):
+        expected, stock_says = (logprobs.gather(1, targets)[:, 0] for logprobs in (truth, near))
+        assert (torch.from_numpy(made) - expected).norm() < 1.5 * (stock_says - expected).norm()
+    chunked = _scored(_engine(native_model(name, torch.bfloat16), cache, max_num_seqs=16, max_num_batched_tokens=16))
+    for one, other in zip(whole, chunked, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def _means(model: Any) -> torch.Tensor:

@@ -71,7 +71,7 @@ class Books:
         if fails:
             self.end(sequence)
             return
-        sequence.num_computed_tokens = stop
+        sequence.note_computed(stop)
         self.blocks.commit(sequence, computed_before=start)
 
     def decode(self, sequence: Sequence, token: int) -> None:
@@ -241,7 +241,11 @@ def _run(batch: Batch, cache: PaperCache, rng: random.Random) -> StepResult:
 def _random_sequence(number: int, rng: random.Random) -> Sequence:
     num_virtual, digest = rng.choice(ADAPTERS)
     is_pinned = num_virtual > 0 and rng.random() < 0.05
-    params = SamplingParams(max_tokens=rng.randrange(1, 30), stop_token_ids=frozenset({2} if number % 2 else ()))
+    params = SamplingParams(
+        max_tokens=rng.randrange(30),
+        stop_token_ids=frozenset({2} if number % 2 else ()),
+        num_prompt_logprobs=rng.choice((None, None, 1)),
+    )
     return Sequence.create(
         number,
         [] if is_pinned else [rng.randrange(2) for _ in range(rng.randrange(1, 40))],
@@ -253,6 +257,12 @@ def _random_sequence(number: int, rng: random.Random) -> Sequence:
     )
 
 
+def _require_scored_once(sequence: Sequence, positions: list[int]) -> None:
+    """Of a sequence that came to its end, every token of the prompt but the first, and each once."""
+    if sequence.params is not None and sequence.params.num_prompt_logprobs is not None and sequence.finish_reason:
+        assert positions == list(range(sequence.num_virtual_tokens, sequence.num_prompt_tokens - 1))
+
+
 def _schedule_many(num_steps: int) -> None:
     """Random arrivals, aborts, failures and unpins; every request ends, and every block comes back."""
     rng = random.Random(13)
@@ -262,6 +272,7 @@ def _schedule_many(num_steps: int) -> None:
     )
     scheduler = Scheduler(config, blocks)
     live: dict[int, Sequence] = {}
+    scored: dict[int, list[int]] = {}
     num_refused = number = 0
 
     def step() -> None:
@@ -270,7 +281,12 @@ def _schedule_many(num_steps: int) -> None:
         assert batch.num_tokens <= config.max_num_batched_tokens
         assert len({item.sequence for item in batch.items}) == len(batch.items)
         scheduler.observe(batch, seconds=rng.random())
-        scheduler.postprocess(batch, _run(batch, cache, rng))
+        positions = [(item.sequence.request_id, item.scored) for item in batch.items]
+        result = _run(batch, cache, rng)
+        scheduler.postprocess(batch, result)
+        for request_id, some in positions:
+            if request_id not in result.failures:
+                scored.setdefault(request_id, []).extend(some)
         scheduler.check_integrity()
 
     for _ in range(num_steps):
@@ -289,6 +305,7 @@ def _schedule_many(num_steps: int) -> None:
         if scheduler.has_work:
             step()
         for request_id in [i for i, sequence in live.items() if sequence.status is SequenceStatus.FINISHED]:
+            _require_scored_once(live[request_id], scored.pop(request_id, []))
             cache.forget(live.pop(request_id))
     while scheduler.has_work:
         step()

@@ -53,6 +53,17 @@ def completions(client: OpenAI, model: str) -> None:
     assert told is not None
     assert "".join(told.tokens or []) == choice.text
     proved("/v1/completions logprobs")
+    scored = asking(model=model, prompt=prompt, max_tokens=0, echo=True, logprobs=1).choices[0]
+    assert scored.text == prompt
+    assert scored.logprobs is not None
+    first: object = (scored.logprobs.token_logprobs or [0])[0]
+    assert first is None
+    assert all(logprob <= 0 for logprob in (scored.logprobs.token_logprobs or [])[1:])
+    pieces = asking(model=model, prompt=prompt, max_tokens=0, echo=True, logprobs=1, stream=True)
+    told_first = next(chunk.choices[0].logprobs for chunk in pieces)
+    assert told_first is not None
+    assert told_first.tokens == scored.logprobs.tokens
+    proved("/v1/completions echo with logprobs, max_tokens 0")
     refused = failure(openai.BadRequestError, lambda: asking(model=model, prompt=prompt, suffix="!"))
     assert refused.param == "suffix"
     proved("/v1/completions suffix is refused")
