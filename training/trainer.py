@@ -16,12 +16,10 @@ from transformers import (
     TrainingArguments,
 )
 
+from training.batch_loss import BatchLoss, choose_batch_loss
 from training.config import TrainConfig
-from training.examples import Collator, Example, length_groups
-from training.loss import summed_answer_loss
+from training.examples import IGNORED_LABEL, Collator, Example
 
-_ROWS_PER_FORWARD_ON_CPU = 4
-"""Fewer rows leave less padding, more rows use the matrix units better; a CPU is fastest here."""
 _SAME_KEYS = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
@@ -54,36 +52,50 @@ class OneDeviceArguments(TrainingArguments):
         return 1 if super().n_gpu else 0
 
 
-class SoftPromptTrainer(Trainer):
-    """Trains a PEFT soft prompt on examples, with logits at labelled positions only.
+class AdapterTrainer(Trainer):
+    """Trains a PEFT adapter on examples, going backward from one piece of a batch after another.
 
-    `rows_per_forward` cuts a batch into groups of like length. They add up to the loss of the batch, with less padding.
     The loss is normalised as Trainer's own: by all labelled positions of an optimiser step where the base model's
-    forward takes that number, by those of one batch elsewhere.
+    forward takes that number, by those of one batch elsewhere. Where memory runs out, the batch is done again in
+    smaller pieces; which they are does not change its gradient.
     """
 
-    def __init__(self, *, num_virtual_tokens: int, rows_per_forward: int, **kwargs: Any) -> None:
+    def __init__(self, *, batch_loss: BatchLoss, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._rows_per_forward = rows_per_forward
-        self._num_virtual_tokens = num_virtual_tokens
+        self._batch_loss = batch_loss
 
-    def compute_loss(
+    def training_step(
         self,
         model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,  # noqa: FBT001, FBT002 (Trainer's signature)
+        inputs: dict[str, torch.Tensor | Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Mean cross entropy of the answers in a batch, or the batch's share of an optimiser step's mean."""
-        assert not return_outputs, "the Trainer asks for outputs in its own evaluation only, which is not used"
-        total, count = torch.zeros((), device=self.args.device), 0
-        for group in length_groups(inputs, rows_per_group=self._rows_per_forward):
-            group_total, group_count = summed_answer_loss(model, num_virtual_tokens=self._num_virtual_tokens, **group)
-            total, count = total + group_total, count + group_count
-        items = count if num_items_in_batch is None else num_items_in_batch
-        # Rows without an answer teach nothing: they give 0, where 0 / 0 would spoil the prompt.
-        loss: torch.Tensor = total / max(items, 1)
-        return loss
+        """Add a batch's gradient to the parameters'; returns its loss, or its share of an optimiser step's mean."""
+        model.train()
+        batch = self._prepare_inputs(inputs)
+        # Rows without an answer teach nothing: they give 0, where 0 / 0 would spoil the adapter.
+        if num_items_in_batch is None:
+            items = int((batch["labels"][:, 1:] != IGNORED_LABEL).sum()) * self.current_gradient_accumulation_steps
+        else:
+            items = int(num_items_in_batch)
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        gradients = [None if each.grad is None else each.grad.clone() for each in parameters]
+        while True:
+            try:
+                return self._backward(batch, max(items, 1))
+            except RuntimeError as error:
+                if not _is_out_of_memory(error) or not self._batch_loss.halve():
+                    raise
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = None if gradient is None else gradient.clone()
+
+    def _backward(self, batch: dict[str, torch.Tensor], items: int) -> torch.Tensor:
+        total = torch.zeros((), device=self.args.device)
+        for piece in self._batch_loss.pieces(batch):
+            loss = piece / items
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
 
     @property
     def losses(self) -> list[LossPoint]:
@@ -112,7 +124,7 @@ def build_trainer(
     pad_id: int,
     output_dir: Path,
     reporter: TrainerCallback,
-) -> SoftPromptTrainer:
+) -> AdapterTrainer:
     """A trainer that is ready to run; `output_dir` is only asked for by Trainer and stays empty."""
     arguments = OneDeviceArguments(
         output_dir=str(output_dir),
@@ -127,9 +139,14 @@ def build_trainer(
         disable_tqdm=True,
         **{key: getattr(config, key) for key in _SAME_KEYS},
     )
-    trainer = SoftPromptTrainer(
-        num_virtual_tokens=model.active_peft_config.num_virtual_tokens,
-        rows_per_forward=_ROWS_PER_FORWARD_ON_CPU if device.type == "cpu" else config.per_device_train_batch_size,
+    trainer = AdapterTrainer(
+        batch_loss=choose_batch_loss(
+            model,
+            packing=config.packing,
+            device=device,
+            batch_size=config.per_device_train_batch_size,
+            tokens_per_pack=config.tokens_per_pack,
+        ),
         model=model,
         args=arguments,
         train_dataset=[example.features() for example in examples],
@@ -138,3 +155,8 @@ def build_trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA has a class for it, the CPU's allocator only words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -25,7 +25,7 @@ from training.config import load_train_config
 from training.data import read_rows, rows_digest
 from training.errors import ConfigError, DataError, NothingTrained
 from training.train import train
-from training.trainer import SoftPromptTrainer, build_trainer
+from training.trainer import AdapterTrainer, build_trainer
 
 CLASSIC = Path(__file__).parents[2] / "examples" / "alpaca_zh_bloom.yaml"
 
@@ -227,7 +227,7 @@ def test_ctrl_c_before_the_first_step_saves_nothing(tmp_path: Path, bases: dict[
 def test_ctrl_c_while_the_trainer_is_built_saves_nothing(
     tmp_path: Path, bases: dict[Family, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build_and_press_ctrl_c(*arguments: Any, **settings: Any) -> SoftPromptTrainer:
+    def build_and_press_ctrl_c(*arguments: Any, **settings: Any) -> AdapterTrainer:
         trainer = build_trainer(*arguments, **settings)
         signal.raise_signal(signal.SIGINT)
         return trainer

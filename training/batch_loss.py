@@ -1,0 +1,79 @@
+"""The loss of a batch, a piece that fits in memory at a time. Knows models and batches, no training loop."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from peft import PeftModel
+
+from training.examples import length_groups
+from training.loss import summed_answer_loss
+from training.packed_model import PackedModel, can_pack
+from training.packing import cut_packs, unpadded_rows
+
+_TOKENS_PER_PACK = {"cpu": 384, "cuda": 8192}
+"""Where more make a step no faster."""
+_ROWS_PER_FORWARD_ON_CPU = 4
+"""Fewer rows leave less padding, more rows use the matrix units better; a CPU is fastest here."""
+
+
+class BatchLoss(Protocol):
+    """How a batch becomes losses to go backward from."""
+
+    def pieces(self, batch: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Sums of the cross entropy in nats, which add up to the batch's; each is to be used before the next."""
+
+    def halve(self) -> bool:
+        """Make smaller pieces from now on; False when they are as small as can be."""
+
+
+class PackedLoss:
+    """Rows in packs: see `training.packing`."""
+
+    def __init__(self, model: PeftModel, *, max_tokens: int) -> None:
+        self._model = PackedModel(model)
+        self._max_tokens = max_tokens
+
+    def pieces(self, batch: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
+        for rows in cut_packs(unpadded_rows(batch), max_tokens=self._max_tokens):
+            yield self._model.summed_loss(rows)
+
+    def halve(self) -> bool:
+        self._max_tokens //= 2
+        return self._max_tokens > 0
+
+
+class PaddedLoss:
+    """Rows of like length, filled up to the longest: right for every model that PEFT takes."""
+
+    def __init__(self, model: PeftModel, *, max_rows: int) -> None:
+        self._model = model
+        self._max_rows = max_rows
+
+    def pieces(self, batch: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
+        for group in length_groups(batch, rows_per_group=self._max_rows):
+            loss, count = summed_answer_loss(self._model, num_virtual_tokens=_num_embedded(self._model), **group)
+            if count:
+                yield loss
+
+    def halve(self) -> bool:
+        self._max_rows //= 2
+        return self._max_rows > 0
+
+
+def choose_batch_loss(
+    model: PeftModel, *, packing: bool, device: torch.device, batch_size: int, tokens_per_pack: int | None
+) -> BatchLoss:
+    """Packs where they are asked for and the model's family is known to allow them."""
+    if packing and can_pack(model):
+        return PackedLoss(model, max_tokens=tokens_per_pack or _TOKENS_PER_PACK[device.type])
+    return PaddedLoss(model, max_rows=_ROWS_PER_FORWARD_ON_CPU if device.type == "cpu" else batch_size)
+
+
+def _num_embedded(model: PeftModel) -> int:
+    """How many places before a row's text its logits begin: those of virtual tokens that go through the model."""
+    config = model.active_peft_config
+    if not config.is_prompt_learning or config.peft_type in ("PREFIX_TUNING", "CARTRIDGE"):
+        return 0
+    count: int = config.num_virtual_tokens
+    return count

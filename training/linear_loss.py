@@ -1,0 +1,42 @@
+"""Cross entropy straight from hidden states, a few rows of logits at a time. Knows no model and no batches."""
+
+from typing import Any
+
+import torch
+
+_LOGITS_BYTES = 32 << 20
+"""Most bytes of float32 logits that exist at a time."""
+
+
+def summed_cross_entropy(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Sum of the cross entropy of `hidden @ head.T` in nats, a float32 scalar that `hidden` gets its gradient from.
+
+    `hidden` is `[rows, hidden_size]`, `head` the frozen output layer `[vocabulary, hidden_size]`, `targets` `[rows]`.
+    The full matrix of logits never exists: each chunk's gradient is taken while its logits are there, so that the
+    backward pass has only to scale it (d loss / d logits = softmax - one-hot).
+    """
+    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        needs_gradient = ctx.needs_input_grad[0]
+        rows_per_chunk = max(1, _LOGITS_BYTES // (4 * len(head)))
+        total = torch.zeros((), device=hidden.device)
+        gradients = []
+        for rows, wanted in zip(hidden.split(rows_per_chunk), targets.split(rows_per_chunk), strict=True):
+            logits = (rows @ head.T).float()  # [chunk, vocabulary]
+            normaliser = logits.logsumexp(dim=1, keepdim=True)
+            total += (normaliser - logits.gather(1, wanted[:, None])).sum()
+            if needs_gradient:
+                slope = logits.sub_(normaliser).exp_()
+                slope.scatter_add_(1, wanted[:, None], slope.new_full((len(wanted), 1), -1.0))
+                gradients.append(slope.to(head.dtype) @ head)
+        ctx.gradient = torch.cat(gradients) if gradients else None
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+        return ctx.gradient * slopes[0].to(ctx.gradient.dtype), None, None
