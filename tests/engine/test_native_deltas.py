@@ -32,6 +32,10 @@ IA3 = IA3Config(
     task_type=TaskType.CAUSAL_LM, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
     feedforward_modules=["o_proj", "down_proj"],
 )  # fmt: skip
+IA3_INPUTS = IA3Config(
+    task_type=TaskType.CAUSAL_LM, target_modules=["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"],
+    feedforward_modules=["q_proj", "k_proj", "gate_proj", "up_proj"],
+)  # fmt: skip
 _NUM_BLOCKS = 512
 LENGTHS = (1, 300, 15, 17, 70)
 Request = tuple[list[int], Injection | None]
@@ -120,7 +124,7 @@ def _stock_logits(model: Any) -> torch.Tensor:
     return torch.stack([model(input_ids=torch.tensor([prompt])).logits[0, -1].float() for prompt in _prompts()])
 
 
-@pytest.mark.parametrize("config", [LORA, IA3], ids=["lora", "ia3"])
+@pytest.mark.parametrize("config", [LORA, IA3, IA3_INPUTS], ids=["lora", "ia3", "ia3 inputs"])
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3"])
 def test_it_is_as_near_to_float32_as_peft_in_bfloat16(name: str, config: LoraConfig | IA3Config, cache: Path) -> None:
     peft_model = _peft_model(config, torch.float32, name)
@@ -135,7 +139,7 @@ def test_it_is_as_near_to_float32_as_peft_in_bfloat16(name: str, config: LoraCon
     assert (exact - base).norm() / exact.norm() > 10 * peft_error
 
 
-@pytest.mark.parametrize("config", [LORA, IA3], ids=["lora", "ia3"])
+@pytest.mark.parametrize("config", [LORA, IA3, IA3_INPUTS], ids=["lora", "ia3", "ia3 inputs"])
 def test_int8_stays_near(config: LoraConfig | IA3Config, cache: Path) -> None:
     peft_model = _peft_model(config, torch.float32, "llama")
     with torch.inference_mode():
@@ -180,6 +184,18 @@ def _mixed(seed: int) -> WeightDelta:
     return WeightDelta(f"mixed-{seed}", changes)
 
 
+def _own_inputs(seed: int, *, keep: Callable[[str], bool] = lambda _: True) -> WeightDelta:
+    """Factors for inputs that modules share with others."""
+    generator = torch.Generator().manual_seed(seed)
+    shared = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+    changes: dict[str, ModuleDelta] = {
+        path: InputScale(1 + torch.randn(inputs, generator=generator) / 4)
+        for path, (inputs, _) in _module_sizes().items()
+        if path.endswith(shared) and keep(path)
+    }
+    return WeightDelta(f"own-{seed}", changes)
+
+
 def _kv_rows(seed: int, count: int) -> KVRows:
     generator = torch.Generator().manual_seed(seed)
     keys, values = (torch.randn(3, count, 2, 16, generator=generator) for _ in range(2))
@@ -196,6 +212,8 @@ def _injections() -> list[Injection | None]:
         _lora(5, 256, keep=lambda path: path == "lm_head"),
         _mixed(6),
         _mixed(7),
+        _own_inputs(10),
+        _own_inputs(11, keep=lambda path: path.endswith(("k_proj", "up_proj")) and "layers.2." not in path),
         _kv_rows(8, 5),
         _kv_rows(9, 37),
     ]
@@ -300,7 +318,6 @@ def test_what_does_not_fit_is_refused(cache: Path) -> None:
         WeightDelta("inputs", {query: LowRank(torch.ones(8, 95), torch.ones(96, 8))}),
         WeightDelta("outputs", {query: LowRank(torch.ones(8, 96), torch.ones(95, 8))}),
         WeightDelta("ranks", {query: LowRank(torch.ones(8, 96), torch.ones(96, 7))}),
-        WeightDelta("shared inputs", {query: InputScale(torch.ones(96))}),
         WeightDelta("factors", {down: InputScale(torch.ones(96))}),
         KVRows("layers", torch.zeros(2, 4, 2, 16), torch.zeros(2, 4, 2, 16)),
         KVRows("heads", torch.zeros(3, 4, 6, 16), torch.zeros(3, 4, 6, 16)),

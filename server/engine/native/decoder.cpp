@@ -270,6 +270,14 @@ enum Module { kQuery, kKey, kValue, kOutput, kGate, kUp, kDown, kModules };
 
 int head_module(const Shape& s) { return s.layers * kModules; }
 
+// Inputs that a module of a joint product has for itself, of one row each: rows [tokens][3].
+struct OwnInputs {
+  std::vector<bf16> values;
+  std::vector<int8_t> codes;
+  std::vector<float> scales;
+  std::vector<int32_t> sums;
+};
+
 struct Model {
   Shape shape;
   std::vector<std::unique_ptr<Layer>> layers;
@@ -282,12 +290,17 @@ struct Model {
   std::vector<int8_t> codes;
   std::vector<float> code_scales;
   std::vector<int32_t> code_sums;
+  OwnInputs own;
   StepDeltas deltas;
 };
 
 int inputs_of_module(const Shape& s, int module) {
   if (module % kModules == kOutput && module < head_module(s)) return s.heads * s.head_dim;
   return module % kModules == kDown && module < head_module(s) ? s.inner : s.hidden;
+}
+
+bool is_computed_with_others(const Shape& s, int module) {
+  return module < head_module(s) && module % kModules != kOutput && module % kModules != kDown;
 }
 
 int outputs_of_module(const Shape& s, int module) {
@@ -363,6 +376,33 @@ void quantize(Model& m, const Linear& linear, const bf16* values, int row) {
   const size_t padded = linear.padded_inputs, groups = padded / kGroup;
   quantize_row(values + size_t(row) * linear.inputs, linear.inputs, int(padded), m.codes.data() + row * padded,
                m.code_scales.data() + row * groups, m.code_sums.data() + row * groups);
+}
+
+int own_row(int row, int i) { return row * StepDeltas::kTogether + i; }
+
+// To be called for each normed row of a joint product, after `quantize`.
+void scale_own_inputs(Model& m, const Linear& linear, int row, int first, int count) {
+  for (int i = 0; i < count; ++i) {
+    const std::vector<float>* factors = m.deltas.own_factors(row, first, i);
+    if (!factors) continue;
+    const size_t at = own_row(row, i), inputs = linear.inputs, padded = linear.padded_inputs, groups = padded / kGroup;
+    bf16* own = m.own.values.data() + at * inputs;
+    std::memcpy(own, m.normed.data() + size_t(row) * inputs, sizeof(bf16) * inputs);
+    multiply_row(own, *factors);
+    if (linear.is_int8)
+      quantize_row(own, int(inputs), int(padded), m.own.codes.data() + at * padded, m.own.scales.data() + at * groups,
+                   m.own.sums.data() + at * groups);
+  }
+}
+
+// Half a tile of a joint product's i-th module, computed from the row's own inputs of that module, where it has such.
+void use_own_inputs(Model& m, const Linear& linear, int row, int first, int i, int tile, int half, float* out) {
+  if (!m.deltas.own_factors(row, first, i)) return;
+  const Activations own{linear.is_int8 ? linear.padded_inputs : linear.inputs, m.own.values.data(), m.own.codes.data(),
+                        m.own.scales.data(), m.own.sums.data()};
+  alignas(64) float sums[kTile];
+  product<1>(linear, own, own_row(row, i), tile, sums);
+  std::memcpy(out, sums + half * kHalf, sizeof(float) * kHalf);
 }
 
 // The rows of `values` as inputs of `linear`, which is one module.
@@ -587,18 +627,23 @@ Activations norm_rows(Walk& walk, Model& m, const Linear& linear, int first, int
     norm_row(hidden + size_t(r) * s.hidden, weight.data(), s.hidden, s.eps, normed);
     m.deltas.before(r, r, first, count, normed);
     quantize(m, linear, m.normed.data(), r);
+    scale_own_inputs(m, linear, r, first, count);
   });
   return inputs_of(m, linear, m.normed.data());
 }
 
-// The outputs of a tile of queries, keys and values, after the row's delta: head sizes are multiples of 16.
-void change_qkv(Model& m, int row, int first, int tile, float* out) {
+// The outputs of a tile of queries, keys and values, with their bias, after the row's delta: head sizes are multiples of
+// 16.
+void finish_qkv(Model& m, const Linear& qkv, int row, int first, int tile, float* out) {
   const Shape& s = m.shape;
   const int queries = s.heads * s.head_dim / kHalf, keys = s.kv_heads * s.head_dim / kHalf;
-  for (int half = 2 * tile; half < 2 * tile + 2; ++half, out += kHalf) {
-    if (half < queries) m.deltas.after(row, row, first, kQuery, half, out);
-    else if (half < queries + keys) m.deltas.after(row, row, first, kKey, half - queries, out);
-    else m.deltas.after(row, row, first, kValue, half - queries - keys, out);
+  for (int half = 2 * tile; half < 2 * tile + 2 && half < queries + 2 * keys; ++half, out += kHalf) {
+    const int module = half < queries ? kQuery : half < queries + keys ? kKey : kValue;
+    const int before = module == kQuery ? 0 : module == kKey ? queries : queries + keys;
+    use_own_inputs(m, qkv, row, first, module, tile, half - 2 * tile, out);
+    if (!qkv.bias.empty())
+      for (int i = 0; i < kHalf; ++i) out[i] += qkv.bias[half * kHalf + i];
+    m.deltas.after(row, row, first, module, half - before, out);
   }
 }
 
@@ -615,9 +660,7 @@ void run_layer(Walk& walk, Model& m, Layer& layer, int first_module, const Plan&
            [&](int row, int tile, float* out) {
              const int first = tile * kTile, count = std::min(kTile, width - first);
              float* to = m.projected.data() + size_t(row) * width + first;
-             const float* bias = layer.qkv.bias.empty() ? nullptr : layer.qkv.bias.data() + first;
-             for (int i = 0; i < count; ++i) out[i] += bias ? bias[i] : 0.f;
-             change_qkv(m, row, first_module, tile, out);
+             finish_qkv(m, layer.qkv, row, first_module, tile, out);
              std::memcpy(to, out, sizeof(float) * count);
            });
   walk.each(int(plan.placing.size()), 1, [&](int i) {
@@ -642,8 +685,10 @@ void run_layer(Walk& walk, Model& m, Layer& layer, int first_module, const Plan&
            add_to_hidden(output));
   multiply(walk, layer.gate_up, norm_rows(walk, m, layer.gate_up, gate, 2, tokens, hidden, layer.mlp_norm), tokens,
            [&](int row, int tile, float* out) {  // 16 gates, then their 16 ups
-             m.deltas.after(row, row, gate, 0, tile, out);
-             m.deltas.after(row, row, gate, 1, tile, out + kHalf);
+             for (int i = 0; i < 2; ++i) {
+               use_own_inputs(m, layer.gate_up, row, gate, i, tile, i, out + i * kHalf);
+               m.deltas.after(row, row, gate, i, tile, out + i * kHalf);
+             }
              const __m512 g = _mm512_load_ps(out), up = _mm512_load_ps(out + 16), one = _mm512_set1_ps(1.f);
              const __m512 e = exp_ps(_mm512_sub_ps(_mm512_setzero_ps(), g));
              store_bf16(m.inner.data() + size_t(row) * s.inner + tile * 16,
@@ -751,10 +796,11 @@ void hotprompt_delta_add(const Model* m, Delta* delta, int module, const float* 
   set_low_rank(change_of(*m, *delta, module), down, up, rank);
 }
 
-// What one module of it multiplies: its inputs, where no other module has the same, or its outputs, bias included.
+// What one module of it multiplies: its inputs, or its outputs, bias included.
 void hotprompt_delta_scale_inputs(const Model* m, Delta* delta, int module, const float* factors) {
   Change& change = change_of(*m, *delta, module);
   set_factors(change.input_factors, factors, change.inputs, change.inputs);
+  delta->has_own_inputs |= is_computed_with_others(m->shape, module);
 }
 
 void hotprompt_delta_scale_outputs(const Model* m, Delta* delta, int module, const float* factors) {
@@ -800,6 +846,15 @@ void hotprompt_step(Model* m, float* hidden, int tokens, int num_items, const in
     grow(m->code_sums, t * (widest / kGroup + 1));
   }
   m->deltas.begin(deltas, tokens);
+  if (m->deltas.has_own_inputs()) {
+    const size_t rows = t * StepDeltas::kTogether, padded = s.hidden + kGroup;
+    grow(m->own.values, rows * s.hidden);
+    if (s.is_int8) {
+      grow(m->own.codes, rows * padded);
+      grow(m->own.scales, rows * (padded / kGroup + 1));
+      grow(m->own.sums, rows * (padded / kGroup + 1));
+    }
+  }
   std::vector<Stage> stages(kStagesOfLayer * (m->layers.size() + 1));
 #pragma omp parallel num_threads(threads)
   {

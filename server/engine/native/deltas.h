@@ -68,6 +68,7 @@ inline void set_factors(std::vector<float>& to, const float* factors, int count,
 // One adapter's changes, by the number of the module; null for a module that it leaves alone.
 struct Delta {
   std::vector<std::unique_ptr<Change>> changes;
+  bool has_own_inputs = false;  // factors for the inputs of a module that others have too
 
   int widest() const {
     int rank = 0;
@@ -121,24 +122,41 @@ class StepDeltas {
   void begin(const Delta* const* deltas, int rows) {
     deltas_ = deltas;
     widest_ = 0;
+    has_own_inputs_ = false;
     if (!deltas) return;
-    for (int row = 0; row < rows; ++row)
-      if (deltas[row] && (row == 0 || deltas[row] != deltas[row - 1])) widest_ = std::max(widest_, deltas[row]->widest());
+    for (int row = 0; row < rows; ++row) {
+      if (!deltas[row] || (row > 0 && deltas[row] == deltas[row - 1])) continue;
+      widest_ = std::max(widest_, deltas[row]->widest());
+      has_own_inputs_ |= deltas[row]->has_own_inputs;
+    }
     const size_t size = size_t(rows) * kTogether * widest_;
     if (shrunk_.size() < size) shrunk_.resize(size);
   }
 
+  static constexpr int kTogether = 3;  // modules of one product: queries, keys and values
+
   bool has_any() const { return deltas_ != nullptr; }
+  bool has_own_inputs() const { return has_own_inputs_; }
+
+  // What the row's inputs of the i-th of a product's modules are multiplied with, where the other modules have theirs as
+  // they are; null where they are everybody's.
+  const std::vector<float>* own_factors(int row, int first, int i) const {
+    const Delta* delta = of(row);
+    if (!delta || !delta->has_own_inputs) return nullptr;
+    const Change* change = delta->changes[first + i].get();
+    return change && !change->input_factors.empty() ? &change->input_factors : nullptr;
+  }
 
   // For each row before it is multiplied with the weights of modules [first, first + count): `x` as its adapter has it.
-  // `slot` is the row's number in that product.
+  // `slot` is the row's number in that product. Where there are several modules, factors are left to `own_factors`: a
+  // module has factors or a low-rank product, never both.
   void before(int row, int slot, int first, int count, bf16* x) {
     const Delta* delta = of(row);
     if (!delta) return;
     for (int i = 0; i < count; ++i) {
       const Change* change = delta->changes[first + i].get();
       if (!change) continue;
-      multiply_row(x, change->input_factors);  // only where no other module has the same inputs
+      if (count == 1) multiply_row(x, change->input_factors);
       shrink(*change, x, shrunk(slot, i));
     }
   }
@@ -152,13 +170,12 @@ class StepDeltas {
   }
 
  private:
-  static constexpr int kTogether = 3;  // modules of one product: queries, keys and values
-
   const Delta* of(int row) const { return deltas_ ? deltas_[row] : nullptr; }
   bf16* shrunk(int slot, int i) { return shrunk_.data() + (size_t(slot) * kTogether + i) * widest_; }
 
   const Delta* const* deltas_ = nullptr;
   int widest_ = 0;
+  bool has_own_inputs_ = false;
   std::vector<bf16> shrunk_;  // [slots][3][widest rank]
 };
 

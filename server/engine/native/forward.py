@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 
 from adapters.injections import Injection, KVRows, WeightDelta
 from server.engine.batch import Batch, BlockCopy
-from server.engine.fitting import require_kv_fit
+from server.engine.fitting import require_delta_fit, require_kv_fit
 from server.engine.kv_cache import LayerShape
 from server.engine.native.deltas import PackedDelta, PackedDeltas
 from server.engine.native.library import load_library
-from server.engine.native.modules import linear_modules, require_native_fit
+from server.engine.native.modules import linear_modules
 from server.engine.native.weights import DecoderShape, decoder_shape, head_weights, layer_weights, rotary_table
 from server.engine.step_inputs import DeltaRows, KVPlacement, StepInputs
 
@@ -77,12 +77,12 @@ class NativeForward:
         return len(self._deltas)
 
     def require_fit(self, injection: Injection) -> None:
-        """See `Forward`; input factors of modules that share their inputs do not fit either."""
+        """See `Forward`."""
         if isinstance(injection, KVRows):
             layer = LayerShape(self._shape.num_kv_heads, self._shape.head_dim, self._shape.head_dim)
             require_kv_fit(injection, dict.fromkeys(range(self._shape.num_layers), layer))
         elif isinstance(injection, WeightDelta) and injection not in self._deltas:
-            require_native_fit(injection, self._modules)
+            require_delta_fit(injection, self._modules)
 
     def write_kv(self, placements: Rows[KVPlacement]) -> None:
         """See `Forward`."""

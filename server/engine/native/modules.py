@@ -1,15 +1,10 @@
-"""The linear modules of the native decoder, and what fits them. Knows no library and no packed weights."""
+"""The linear modules of the native decoder. Knows no library and no packed weights."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from adapters.injections import InputScale, WeightDelta
-from server.engine.errors import InjectionUnfit
-from server.engine.fitting import LinearShape, require_delta_fit
+from server.engine.fitting import LinearShape
 from server.engine.native.weights import DecoderShape
-
-_SHARING = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
-"""Modules that are computed in one product with others, from the same inputs."""
 
 
 def linear_modules(shape: DecoderShape) -> Mapping[str, LinearShape]:
@@ -30,14 +25,3 @@ def linear_modules(shape: DecoderShape) -> Mapping[str, LinearShape]:
     }
     modules["lm_head"] = LinearShape(hidden, shape.vocab_size)
     return MappingProxyType(modules)
-
-
-def require_native_fit(delta: WeightDelta, modules: Mapping[str, LinearShape]) -> None:
-    """Raise InjectionUnfit, with the reason, for a weight delta that the native decoder cannot compute."""
-    require_delta_fit(delta, modules)
-    for path, change in delta.modules.items():
-        if isinstance(change, InputScale) and path.endswith(_SHARING):
-            raise InjectionUnfit(
-                f"the adapter has input factors for {path}, which the native decoder computes from the same inputs as "
-                "other modules"
-            )
