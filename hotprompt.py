@@ -78,6 +78,13 @@ def serve(
             "Default: 1GiB."
         ),
     ] = None,
+    max_adapter_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Largest adapter_model.safetensors that is taken, as 512MiB or 2GiB; in memory, weights in 16 bits "
+            "take twice that. Default: 512MiB."
+        ),
+    ] = None,
     max_num_seqs: Annotated[str | None, typer.Option(help="Most requests computed in one batch. Default: 64.")] = None,
     max_num_waiting: Annotated[
         str | None,

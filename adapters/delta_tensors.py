@@ -52,7 +52,7 @@ def read_lora(digest: str, config: LoraConfig, content: bytes) -> WeightDelta:
     for path, scaling in scalings.items():
         up_name = _PREFIX + path + _UP
         down, up = tensors.pop(_PREFIX + path + _DOWN), tensors.pop(up_name)
-        modules[path] = LowRank(down, finite(up_name, up * scaling))
+        modules[path] = LowRank(down, finite(up_name, up.mul_(scaling)))
     return WeightDelta(digest, modules)
 
 

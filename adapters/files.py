@@ -14,9 +14,14 @@ from adapters.tensor_file import WEIGHTS_FILE
 CONFIG_FILE = "adapter_config.json"
 CARD_FILE = "README.md"
 
+DEFAULT_MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
+"""What a server takes unless it is told otherwise: LoRA of rank 64 on every linear module of an 8B model is 335 MB in
+bfloat16; and in memory, in float32, such a file fills the default budget of resident adapters, and no more."""
+MAX_WEIGHTS_BYTES = 8 * 1024 * 1024 * 1024
+"""What is ever read, whatever a server takes: rank 256 on every linear module of a 70B model is 6.6 GB in bfloat16."""
 MAX_FILE_BYTES = {
     CONFIG_FILE: 256 * 1024,
-    WEIGHTS_FILE: 64 * 1024 * 1024,
+    WEIGHTS_FILE: MAX_WEIGHTS_BYTES,
     MANIFEST_FILE: 2 * 1024 * 1024,
     CARD_FILE: 1024 * 1024,
 }
@@ -66,18 +71,19 @@ def read_adapter_directory(path: Path) -> AdapterFiles:
         os.close(directory)
 
 
-def read_adapter_descriptor(directory: int) -> AdapterFiles:
+def read_adapter_descriptor(directory: int, *, max_weights_bytes: int = MAX_WEIGHTS_BYTES) -> AdapterFiles:
     """Read the files in an open directory. Raises as `read_adapter_directory`."""
     config = _read_file(directory, CONFIG_FILE)
     if config is None:
         raise AdapterInvalid(CONFIG_FILE, "missing")
-    weights = _read_file(directory, WEIGHTS_FILE)
+    weights = _read_file(directory, WEIGHTS_FILE, limit=max_weights_bytes)
     if weights is None:
         raise AdapterInvalid(WEIGHTS_FILE, "missing (adapter_model.bin is a pickle and is never read)")
     return AdapterFiles(config, weights, _read_file(directory, MANIFEST_FILE), _read_file(directory, CARD_FILE))
 
 
-def _read_file(directory: int, name: str) -> bytes | None:
+def _read_file(directory: int, name: str, *, limit: int | None = None) -> bytes | None:
+    limit = MAX_FILE_BYTES[name] if limit is None else limit
     try:
         # O_NONBLOCK: opening a FIFO must not wait for its writer.
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
@@ -85,8 +91,8 @@ def _read_file(directory: int, name: str) -> bytes | None:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise AdapterInvalid(name, "not a regular file")
-            if status.st_size > MAX_FILE_BYTES[name]:
-                raise AdapterTooLarge(name, f"over the limit of {MAX_FILE_BYTES[name]} bytes")
+            if status.st_size > limit:
+                raise AdapterTooLarge(name, f"over the limit of {limit} bytes")
             return file.read(status.st_size)
     except FileNotFoundError:
         return None

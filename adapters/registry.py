@@ -48,14 +48,23 @@ class AdapterRegistry:
             adapter = self._load(record.name, digest)
         return _under_name(record.name, adapter)
 
-    def publish(self, name: str, files: AdapterFiles, *, verification: Verification | None = None) -> Adapter:
+    def publish(
+        self,
+        name: str,
+        files: AdapterFiles,
+        *,
+        checked: Adapter | None = None,
+        verification: Verification | None = None,
+    ) -> Adapter:
         """Check files against this base model, publish them to the store, and hold them in memory.
 
+        `checked` is what `read_adapter` made of this name and these files, for whoever has it.
         Raises as `AdapterStore.publish`, and AdapterIncompatible; then neither store nor registry has changed.
         """
         check_name(name, base_name=self.base.name)
-        check_compatible(read_adapter(name, files).manifest, self.base)
-        adapter = self.store.publish(name, files, verification=verification)
+        checked = checked or read_adapter(name, files)
+        check_compatible(checked.manifest, self.base)
+        adapter = self.store.publish(name, files, checked=checked, verification=verification)
         with suppress(AdapterNotFound):  # somebody removed it again
             self._note_pin(self.store.record(name))
         self._keep(adapter)

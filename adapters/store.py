@@ -131,16 +131,24 @@ class AdapterStore:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def publish(self, name: str, files: AdapterFiles, *, verification: Verification | None = None) -> Adapter:
+    def publish(
+        self,
+        name: str,
+        files: AdapterFiles,
+        *,
+        checked: Adapter | None = None,
+        verification: Verification | None = None,
+    ) -> Adapter:
         """Check the files, keep them as a version, and make `name` stand for it; atomic, and durable on return.
 
+        `checked` is what `read_adapter` made of this name and these files, which may be large, for whoever has it.
         `verification` is kept with the version: what its probes said to whoever publishes it.
 
         Raises AdapterNameInvalid, AdapterInvalid, AdapterInUse (the name is an alias); StoreFailure when the disk
         refuses, with every name as it was.
         """
         check_name(name)
-        adapter = read_adapter(name, files)
+        adapter = checked or read_adapter(name, files)
         version = Version(digest=adapter.manifest.digest, created=int(time.time()), verification=verification)
         with self._writing():
             record = self._records.read(name)

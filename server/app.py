@@ -146,7 +146,8 @@ def _parts(services: Services, settings: Settings) -> Parts:
         keys=KeyRing(callers),
         limits=limits,
         use=use,
-        roots=AdapterRoots(settings.adapter_roots),
+        roots=AdapterRoots(settings.adapter_roots, max_weights_bytes=settings.max_adapter_size),
+        max_weights_bytes=settings.max_adapter_size,
         shutdown_grace_seconds=settings.shutdown_grace_seconds,
         started=int(time.time()),
     )

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters.base_model import DeviceName, DtypeName
 from adapters.embedded_base import EMBEDDED_BASE_NAME
+from adapters.files import DEFAULT_MAX_WEIGHTS_BYTES, MAX_WEIGHTS_BYTES
 from adapters.home import default_store
 
 ENV_PREFIX = "HOTPROMPT_"
@@ -126,6 +127,13 @@ class Settings(BaseSettings):
         ge=0,
         le=1 << 44,
         description="Memory of adapters' embeddings, as 512MiB or 2GiB; beyond it, those used last are kept.",
+    )
+    max_adapter_size: Annotated[int, BeforeValidator(parse_size)] = Field(
+        default=DEFAULT_MAX_WEIGHTS_BYTES,
+        ge=1 << 20,
+        le=MAX_WEIGHTS_BYTES,
+        description="Largest adapter_model.safetensors that is taken, as 512MiB or 2GiB; in memory, weights in 16 bits "
+        "take twice that.",
     )
     max_num_seqs: int = Field(default=64, ge=1, le=4096, description="Most requests computed in one batch.")
     max_num_waiting: int = Field(

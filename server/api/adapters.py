@@ -48,7 +48,7 @@ async def upload_adapter(request: Request, response: Response, parts: PartsDep, 
 
     Before the name moves, the adapter's probes are replayed; one that answers them otherwise is refused.
     """
-    upload = await read_upload(request)
+    upload = await read_upload(request, max_weights_bytes=parts.max_weights_bytes)
     await publish_live(parts, upload.name, upload.files)
     response.headers["location"] = f"/v1/adapters/{upload.name}"
     return await asyncio.to_thread(get_adapter, upload.name, parts, caller)
@@ -97,7 +97,7 @@ async def publish_live(parts: Parts, name: str, files: AdapterFiles) -> None:
     is_pinned = await asyncio.to_thread(_is_pinned, parts, name)
     with pins_settled(parts, adapter.injection.digest):
         await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
-        await asyncio.to_thread(lambda: parts.registry.publish(name, files, verification=verification))
+        await asyncio.to_thread(lambda: parts.registry.publish(name, files, checked=adapter, verification=verification))
 
 
 def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:

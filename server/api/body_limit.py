@@ -19,11 +19,13 @@ class BodyLimit:
         self._receive = receive
         self._announced = int(announced) if announced is not None and announced.isascii() and announced.isdigit() else 0
         self._limit = limit
+        self._reason = ""
         self._received = 0
 
-    def raise_to(self, limit: int) -> None:
+    def raise_to(self, limit: int, reason: str) -> None:
         """Allow this body more than the default; call it before the body is read."""
         self._limit = max(limit, self._limit)
+        self._reason = f": {reason}"
 
     async def receive(self) -> Message:
         if self._announced > self._limit:
@@ -35,7 +37,7 @@ class BodyLimit:
         return message
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"the body is over the limit of {self._limit} bytes")
+        return HTTPException(413, f"the body is over the limit of {self._limit} bytes{self._reason}")
 
 
 class BodyLimitMiddleware:
@@ -52,7 +54,7 @@ class BodyLimitMiddleware:
         await self._app(scope, limit.receive, send)
 
 
-def raise_body_limit(request: Request, limit: int) -> None:
-    """Allow the body of this request up to `limit` bytes; call it before the body is read."""
+def raise_body_limit(request: Request, limit: int, *, reason: str) -> None:
+    """Allow the body of this request up to `limit` bytes, set by `reason`; call it before the body is read."""
     body_limit: BodyLimit = request.scope["state"][_STATE_KEY]
-    body_limit.raise_to(limit)
+    body_limit.raise_to(limit, reason)

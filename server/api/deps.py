@@ -47,6 +47,7 @@ class Parts:
     limits: RateLimits
     use: AdapterUse
     roots: AdapterRoots
+    max_weights_bytes: int
     shutdown_grace_seconds: float
     started: int
 

@@ -1,5 +1,6 @@
 """Reads a multipart upload into the bytes of an adapter's files. Interprets none, writes nothing to the store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from adapters.errors import AdapterTooLarge
-from adapters.files import CARD_FILE, CONFIG_FILE, MAX_FILE_BYTES, AdapterFiles
+from adapters.files import CARD_FILE, CONFIG_FILE, DEFAULT_MAX_WEIGHTS_BYTES, MAX_FILE_BYTES, AdapterFiles
 from adapters.manifest import MANIFEST_FILE
 from adapters.naming import NAME_PATTERN, NAME_RULE
 from adapters.tensor_file import WEIGHTS_FILE
@@ -19,8 +20,9 @@ NAME_PART = "name"
 _REQUIRED = (CONFIG_FILE, WEIGHTS_FILE)
 _MAX_NAME_BYTES = 1024
 _MULTIPART_BYTES = 64 * 1024  # boundaries and the headers of the parts
-
-MAX_UPLOAD_BYTES = sum(MAX_FILE_BYTES.values()) + _MULTIPART_BYTES
+_SIZES = {name: f"A file of up to {size} bytes" for name, size in MAX_FILE_BYTES.items()} | {
+    WEIGHTS_FILE: f"A file of up to --max-adapter-size, by default {DEFAULT_MAX_WEIGHTS_BYTES} bytes"
+}
 
 UPLOAD_BODY: dict[str, Any] = {
     "required": True,
@@ -33,8 +35,8 @@ UPLOAD_BODY: dict[str, Any] = {
                 "properties": {
                     NAME_PART: {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$", "description": NAME_RULE},
                     **{
-                        name: {"type": "string", "format": "binary", "description": f"A file of up to {size} bytes"}
-                        for name, size in MAX_FILE_BYTES.items()
+                        name: {"type": "string", "format": "binary", "description": size}
+                        for name, size in _SIZES.items()
                     },
                 },
             }
@@ -52,7 +54,7 @@ class Upload:
     files: AdapterFiles
 
 
-async def read_upload(request: Request) -> Upload:
+async def read_upload(request: Request, *, max_weights_bytes: int) -> Upload:
     """Read the part `name` and a part for each file of an adapter, named as the file is.
 
     A large body lies in a temporary file while it comes in; the file names that a client gives are not used.
@@ -60,14 +62,19 @@ async def read_upload(request: Request) -> Upload:
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(415, "the body must be multipart/form-data, with a part for each file")
-    raise_body_limit(request, MAX_UPLOAD_BYTES)
+    limits = MAX_FILE_BYTES | {WEIGHTS_FILE: max_weights_bytes}
+    raise_body_limit(
+        request,
+        sum(limits.values()) + _MULTIPART_BYTES,
+        reason=f"{WEIGHTS_FILE} may have {max_weights_bytes} (--max-adapter-size)",
+    )
     async with request.form(max_files=len(MAX_FILE_BYTES), max_fields=1, max_part_size=_MAX_NAME_BYTES) as form:
         parts: dict[str, UploadFile | str] = {}
         for name, part in form.multi_items():
             if name in parts:
                 raise UploadInvalid(f"the part {name[:64]!r} is there twice")
             parts[name] = part
-        return Upload(_take_name(parts), await _take_files(parts))
+        return Upload(_take_name(parts), await _take_files(parts, limits))
 
 
 def _take_name(parts: dict[str, UploadFile | str]) -> str:
@@ -77,13 +84,13 @@ def _take_name(parts: dict[str, UploadFile | str]) -> str:
     return name
 
 
-async def _take_files(parts: dict[str, UploadFile | str]) -> AdapterFiles:
+async def _take_files(parts: dict[str, UploadFile | str], limits: Mapping[str, int]) -> AdapterFiles:
     for name in parts:
         if name not in MAX_FILE_BYTES:
             raise UploadInvalid(
                 f"the part {name[:64]!r} is not one of name, {', '.join(MAX_FILE_BYTES)} (no pickle is ever read)"
             )
-    contents = {name: await _content(name, part) for name, part in parts.items()}
+    contents = {name: await _content(name, part, limits[name]) for name, part in parts.items()}
     for name in _REQUIRED:
         if name not in contents:
             raise UploadInvalid(f"the part {name!r} is missing")
@@ -92,9 +99,10 @@ async def _take_files(parts: dict[str, UploadFile | str]) -> AdapterFiles:
     )
 
 
-async def _content(name: str, part: UploadFile | str) -> bytes:
+async def _content(name: str, part: UploadFile | str, limit: int) -> bytes:
     if isinstance(part, str):
         raise UploadInvalid(f"the part {name!r} must be sent as a file")
-    if part.size is None or part.size > MAX_FILE_BYTES[name]:
-        raise AdapterTooLarge(name, f"over the limit of {MAX_FILE_BYTES[name]} bytes")
+    if part.size is None or part.size > limit:
+        flag = " (--max-adapter-size)" if name == WEIGHTS_FILE else ""
+        raise AdapterTooLarge(name, f"over the limit of {limit} bytes{flag}")
     return await part.read()

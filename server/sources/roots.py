@@ -8,7 +8,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from adapters.files import AdapterFiles, read_adapter_descriptor
+from adapters.files import DEFAULT_MAX_WEIGHTS_BYTES, AdapterFiles, read_adapter_descriptor
 from server.sources.errors import SourceRefused, SourceUnavailable
 
 MAX_PATH_CHARS = 4096
@@ -19,7 +19,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 class AdapterRoots:
     """The directories below which adapters may be read. Without any, nothing may."""
 
-    def __init__(self, roots: tuple[Path, ...]) -> None:
+    def __init__(self, roots: tuple[Path, ...], *, max_weights_bytes: int = DEFAULT_MAX_WEIGHTS_BYTES) -> None:
+        self._max_weights_bytes = max_weights_bytes
         self._roots = tuple(Path(os.path.abspath(root)) for root in roots)
 
     def read(self, path: str) -> AdapterFiles:
@@ -37,7 +38,7 @@ class AdapterRoots:
                 except OSError:
                     raise SourceUnavailable("no directory lies there, or a symbolic link leads to it") from None
                 opened.callback(os.close, directory)
-            return read_adapter_descriptor(directory)
+            return read_adapter_descriptor(directory, max_weights_bytes=self._max_weights_bytes)
 
     def check(self, path: str) -> None:
         """Raises SourceRefused for a path outside the roots, without looking at the disk."""

@@ -41,6 +41,22 @@ def adapter_files(
     return AdapterFiles(peft_config(num_virtual_tokens=num_virtual_tokens), tensor_bytes(rows), manifest)
 
 
+def large_lora_files(*, rank: int, num_bytes: int, num_modules: int = 8, seed: int = 0) -> AdapterFiles:
+    """A LoRA in bfloat16 whose weights have about so many bytes, for modules that no tiny model has."""
+    width = num_bytes // (2 * 2 * rank * num_modules)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        f"base_model.model.model.layers.{number}.mlp.up_proj.{name}.weight": torch.randn(
+            shape, generator=generator, dtype=torch.bfloat16
+        )
+        for number in range(num_modules)
+        for name, shape in (("lora_A", (rank, width)), ("lora_B", (width, rank)))
+    }
+    fields = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank}
+    config = json.dumps(fields | {"target_modules": ["up_proj"]}).encode()
+    return AdapterFiles(config, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+
+
 def base_identity(*, hidden_size: int = WIDTH, fingerprint: str = "f" * 64) -> BaseIdentity:
     """A base model that the adapters above fit."""
     return BaseIdentity(

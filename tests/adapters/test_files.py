@@ -11,6 +11,7 @@ from adapters.files import (
     CARD_FILE,
     CONFIG_FILE,
     MAX_FILE_BYTES,
+    MAX_WEIGHTS_BYTES,
     AdapterFiles,
     content_digest,
     read_adapter_directory,
@@ -73,7 +74,7 @@ def test_links_pipes_and_directories_are_not_read(tmp_path: Path, name: str) -> 
 def test_a_file_over_its_limit_is_not_read(tmp_path: Path) -> None:
     write(tmp_path, FILES)
     with open(tmp_path / WEIGHTS_FILE, "wb") as file:
-        file.truncate(1 << 30)  # sparse: no disk is used
+        file.truncate(MAX_WEIGHTS_BYTES + 1)  # sparse: no disk is used
     with pytest.raises(AdapterTooLarge, match=f"^{WEIGHTS_FILE}: over the limit"):
         read_adapter_directory(tmp_path)
 

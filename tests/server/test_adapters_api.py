@@ -7,6 +7,7 @@ import socket
 import zipfile
 from collections.abc import AsyncIterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,8 +15,9 @@ import pytest
 import torch
 
 from adapters.files import AdapterFiles
-from tests.adapters.making import adapter_files, peft_config, random_rows, tensor_bytes
-from tests.server.building import Running, chat_body, multipart, soft_prompt_files
+from adapters.tensor_file import WEIGHTS_FILE
+from tests.adapters.making import adapter_files, large_lora_files, peft_config, random_rows, tensor_bytes
+from tests.server.building import Running, app_client, chat_body, multipart, soft_prompt_files, tiny_settings
 from tests.server.conftest import Served
 from tests.tiny import HIDDEN_SIZE
 
@@ -174,6 +176,35 @@ async def test_a_bad_upload_is_refused_and_all_goes_on_as_before(served: Served,
     assert str(running.services.registry.store.path_of("")) not in response.text
     assert (await client.get(ADAPTERS)).json() == listed
     assert await _answer(client, "team") == before
+
+
+async def test_the_weights_limit_is_a_setting_that_a_refusal_names(tiny_base: Path, tmp_path: Path) -> None:
+    """By the file's own size, and by the whole body's where that alone is over; a directory has the same limit."""
+    (tmp_path / "root" / "large").mkdir(parents=True)
+    files = large_lora_files(rank=64, num_bytes=3 << 19)
+    for name, content in files.by_name().items():
+        (tmp_path / "root" / "large" / name).write_bytes(content)
+    small, large = {"max_adapter_size": "1MiB"}, {"max_adapter_size": "2MiB"}
+    settings = [
+        tiny_settings(tiny_base, tmp_path / "store", adapter_roots=(tmp_path / "root",), **each)
+        for each in (small, large)
+    ]
+    async with app_client(settings[0]) as (_, client):
+        refused = await _upload(client, "large", files)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (413, "adapter_too_large", WEIGHTS_FILE)
+        assert "1048576" in error["message"]
+        assert "--max-adapter-size" in error["message"]
+        refused = await _upload(client, "large", large_lora_files(rank=64, num_bytes=8 << 20))
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (413, "body_too_large")
+        for said in ("1048576", "--max-adapter-size", WEIGHTS_FILE):
+            assert said in error["message"]
+        body = {"lora_name": "large", "lora_path": str(tmp_path / "root" / "large")}
+        refused = await client.post("/v1/load_lora_adapter", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (413, "adapter_too_large")
+    async with app_client(settings[1]) as (_, client):
+        assert "model.layers" in (await _upload(client, "large", files)).json()["error"]["message"]  # taken, but unfit
 
 
 async def test_an_upload_of_1_gb_is_refused_without_being_kept(live: Running) -> None:

@@ -52,6 +52,9 @@ def test_memory_and_queue_have_defaults_and_limits() -> None:
     assert (settings.adapter_memory, settings.max_num_waiting) == (1 << 30, 1024)
     settings = load_settings(adapter_memory="64MiB", max_num_waiting="3")
     assert (settings.adapter_memory, settings.max_num_waiting) == (64 << 20, 3)
+    assert settings.max_adapter_size == 512 << 20
+    with pytest.raises(SettingsError, match=r"--max-adapter-size .*"):
+        load_settings(max_adapter_size="1KiB")
     with pytest.raises(SettingsError, match=r"--adapter-memory .*\n--max-num-waiting 0: "):
         load_settings(adapter_memory="-1", max_num_waiting="0")
 
