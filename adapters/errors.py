@@ -11,6 +11,7 @@ AdapterError
 ├── CanaryInvalid           a name's traffic cannot be split in that way
 ├── AdapterInUse            the name belongs to something else, or something else stands on it
 └── StoreFailure            the store's own files cannot be read or written
+    ├── StoreReadOnly       this process may not write to it
     └── AdapterDamaged      a published version no longer has the content of its digest
 BaseModelError              the base model cannot be found, prepared or loaded
 ChatFormatError             messages cannot be rendered with a chat format
@@ -65,6 +66,10 @@ class AdapterInUse(AdapterError):
 
 class StoreFailure(AdapterError):
     """The store's own files cannot be read or written."""
+
+
+class StoreReadOnly(StoreFailure):
+    """This process may read the store and not write to it."""
 
 
 class AdapterDamaged(StoreFailure):

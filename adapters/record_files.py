@@ -21,6 +21,8 @@ from adapters.naming import NAME_PATTERN
 from adapters.records import AliasRecord, NameRecord, record_from_json, record_to_json
 
 Record = NameRecord | AliasRecord
+Stamp = tuple[int, int, int]
+"""Time of the last change in nanoseconds, inode and size of a file."""
 
 SUFFIX = ".json"
 SETTLED_NANOSECONDS = 1_000_000_000
@@ -33,7 +35,7 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Known:
     record: Record
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
 
 class RecordFiles:
@@ -133,7 +135,7 @@ class RecordFiles:
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}{SUFFIX}"
 
-    def _note(self, name: str, record: Record, stamp: tuple[int, int, int], *, is_settled: bool) -> None:
+    def _note(self, name: str, record: Record, stamp: Stamp, *, is_settled: bool) -> None:
         with self._lock:
             if is_settled:
                 self._known[name] = _Known(record, stamp)
@@ -150,9 +152,14 @@ class RecordFiles:
                 del self._known[name]
 
 
-def _stamp_of(path: Path) -> tuple[int, int, int]:
-    """Time of the last change in nanoseconds, inode and size. Raises OSError, also for a link: none is followed."""
+def stamp_from(status: os.stat_result) -> Stamp:
+    """The stamp of a file that was looked at."""
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _stamp_of(path: Path) -> Stamp:
+    """Raises OSError, also for a link: none is followed."""
     status = os.lstat(path)
     if stat.S_ISLNK(status.st_mode):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-    return status.st_mtime_ns, status.st_ino, status.st_size
+    return stamp_from(status)

@@ -24,8 +24,8 @@ class AdapterRegistry:
     """Resolves names at every request, and keeps the adapters used last in memory, within a budget of bytes.
 
     Safe to call from any thread. Adapters are immutable and addressed by digest: one that leaves the registry lives on
-    in the sequences that hold it, so nothing needs to be counted or released. Pinned adapters do not leave. A pin that
-    another process changed in the store is noticed at the adapter's next use.
+    in the sequences that hold it, so nothing needs to be counted or released. Pinned adapters do not leave. What other
+    processes change in the store is there at the next use; `follow` and `free_removed` do not wait for it.
     """
 
     def __init__(self, store: AdapterStore, base: BaseIdentity, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> None:
@@ -102,6 +102,37 @@ class AdapterRegistry:
         check_name(name, base_name=self.base.name)
         return self.store.alias(name, target)
 
+    def follow(self, name: str) -> list[Adapter]:
+        """Take over what has become of a name in the store: its pin, and into memory the versions that it answers with.
+
+        Returns the adapters whose virtual tokens are not known here yet. Raises AdapterNotFound for a name that is
+        gone, whose pin is forgotten then; and as `get`.
+        """
+        try:
+            record = self.store.record(name)
+        except AdapterNotFound:
+            self._set_pin(name, None)
+            raise
+        if record.name != name:  # an alias: what it stands for is followed by its own name
+            self._set_pin(name, None)
+            return []
+        is_pin_new = self._note_pin(record) and record.pinned
+        wanted = {record.current: is_pin_new}
+        if record.canary is not None:
+            wanted[record.canary.digest] = False
+        return [
+            self.get(f"{name}@{digest}") for digest, is_due in wanted.items() if is_due or not self.is_resident(digest)
+        ]
+
+    def free_removed(self) -> None:
+        """Let go of what is in memory and in the store no more. Raises StoreFailure."""
+        with self._lock:
+            digests = self._resident.digests()
+        removed = [digest for digest in digests if not self.store.has_version(digest)]
+        with self._lock:
+            for digest in removed:
+                self._resident.drop(digest)
+
     def load_pinned(self) -> list[Adapter]:
         """Bring every pinned adapter into memory and return them; one that cannot be is left out with a warning."""
         records = [record for record in self.store.names() if record.pinned]
@@ -158,14 +189,16 @@ class AdapterRegistry:
             with self._lock:
                 self._resident.drop(digest)
 
-    def _note_pin(self, record: NameRecord) -> None:
+    def _note_pin(self, record: NameRecord) -> bool:
+        """Whether that was new."""
         pinned = record.current if record.pinned else None
-        if not self._set_pin(record.name, pinned) or pinned is None:
-            return
-        try:
-            self.store.record(record.name)
-        except AdapterNotFound:  # removed since its record was read
-            self._set_pin(record.name, None)
+        is_new = self._set_pin(record.name, pinned)
+        if is_new and pinned is not None:
+            try:
+                self.store.record(record.name)
+            except AdapterNotFound:  # removed since its record was read
+                self._set_pin(record.name, None)
+        return is_new
 
     def _set_pin(self, name: str, digest: str | None) -> bool:
         """Pin a name's digest and no other one, or none at all; False where that was so already."""

@@ -9,7 +9,6 @@ A reader sees an old state or a new one, never a mixture: a version's directory 
 rename, after their bytes and before their directory entry were flushed to the disk. Writers take turns by a lock file.
 """
 
-import fcntl
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,8 @@ from adapters.files import CARD_FILE, AdapterFiles
 from adapters.naming import AdapterReference, check_name
 from adapters.record_files import RecordFiles
 from adapters.records import AliasRecord, NameRecord, Version
+from adapters.store_lock import READ_ONLY, StoreLock
+from adapters.store_watch import StoreWatch
 from adapters.verification import Verification
 from adapters.version_files import WHAT_TO_DO, VersionFiles
 from adapters.weights import Adapter, read_adapter
@@ -41,20 +42,24 @@ class DamagedName:
 
 
 class AdapterStore:
-    """Reads and publishes adapters under one root directory, which is created when it is missing."""
+    """Reads and publishes adapters under one root directory, which is created when it is missing.
+
+    Any number of processes may share it. Every look-up asks the disk, by one `lstat`, whether the record is still
+    the one that is known: what one process changes, the others answer with from their next request on. Where a process
+    may only read the directory, whatever changes it raises StoreReadOnly.
+    """
 
     def __init__(self, root: Path) -> None:
-        versions, names = root / "versions", root / "names"
+        names, versions = root / "names", root / "versions"
         self._scratch = root / "tmp"
-        self._lock_file = root / "lock"
         try:
-            missing = [path for path in (versions, names, self._scratch) if not path.is_dir()]
-            for directory in missing:
-                directory.mkdir(parents=True, exist_ok=True)
-            if missing:
-                flush_directory(root)
+            _make_directories(root, names, versions, self._scratch)
         except OSError as error:
-            raise StoreFailure(f"store {root} cannot be created: {error.strerror}") from error
+            is_readable = names.is_dir() and versions.is_dir()
+            if not (is_readable and error.errno in READ_ONLY):  # a reader needs nothing else
+                raise StoreFailure(f"store {root} cannot be created: {error.strerror}") from error
+        self._names_directory, self._versions_directory = names, versions
+        self._lock = StoreLock(root / "lock")
         self._records = RecordFiles(names)
         self._versions = VersionFiles(versions=versions, quarantine=root / "quarantine", scratch=self._scratch)
 
@@ -128,6 +133,14 @@ class AdapterStore:
     def path_of(self, digest: str) -> Path:
         """The directory of one version."""
         return self._versions.path_of(digest)
+
+    def has_version(self, digest: str) -> bool:
+        """Whether a version is there, or in quarantine. Raises StoreFailure."""
+        return self._versions.is_known(digest)
+
+    def watch(self) -> StoreWatch:
+        """Tells from now on what has changed. Raises StoreFailure."""
+        return StoreWatch(names=self._names_directory, versions=self._versions_directory)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -215,6 +228,10 @@ class AdapterStore:
             self._records.write(alias, scratch=self._scratch)
         return alias
 
+    def require_writable(self) -> None:
+        """Raises StoreReadOnly where this process may not write, StoreFailure where the disk refuses."""
+        self._lock.check()
+
     def repair(self) -> None:
         """Clear what a crash left: files half written, and versions that no name has. Reads no version.
 
@@ -251,13 +268,9 @@ class AdapterStore:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Hold the store's lock against other processes and threads; clear what a crashed writer left."""
-        try:
-            with open(self._lock_file, "a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                self._versions.clear_scratch()
-                yield
-        except OSError as error:
-            raise StoreFailure(f"the store cannot be written: {error.strerror or type(error).__name__}") from error
+        with self._lock.held():
+            self._versions.clear_scratch()
+            yield
 
     def _is_damaged(self, name: str) -> bool:
         try:
@@ -281,6 +294,14 @@ class AdapterStore:
             self._versions.drop_all_but(named)
         except (OSError, StoreFailure) as error:
             logger.warning("versions that no name has could not be deleted: %s", error)
+
+
+def _make_directories(root: Path, *directories: Path) -> None:
+    missing = [path for path in directories if not path.is_dir()]
+    for directory in missing:
+        directory.mkdir(parents=True, exist_ok=True)
+    if missing:
+        flush_directory(root)
 
 
 def read_card(store: AdapterStore, digest: str) -> str | None:

@@ -71,6 +71,10 @@ class VersionFiles:
             return False
         return True
 
+    def is_known(self, digest: str) -> bool:
+        """Whether a version is there, or in quarantine. Raises StoreFailure."""
+        return _is_there(self.path_of(digest)) or _is_there(self._quarantine / digest)
+
     def is_quarantined(self, digest: str) -> bool:
         """Whether a version was moved to the quarantine and not published again since. Raises StoreFailure."""
         return _is_there(self._quarantine / digest) and not _is_there(self.path_of(digest))

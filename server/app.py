@@ -40,6 +40,7 @@ from server.config import Settings
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineError
 from server.errors import install_error_handlers
+from server.following import store_followed
 from server.keys import read_callers
 from server.services import Services
 from server.sources.roots import AdapterRoots
@@ -67,8 +68,9 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         await asyncio.to_thread(repair_store, store)
         checking = asyncio.create_task(asyncio.to_thread(check_versions, store, is_over))
         try:
-            await _warm(services.engine, services.registry)
-            yield
+            async with store_followed(app.state.parts):
+                await _warm(services.engine, services.registry)
+                yield
         finally:
             is_over.set()
             await checking

@@ -31,6 +31,7 @@ from adapters.errors import (
     ChatTemplateBusy,
     ChatTemplateOverrun,
     StoreFailure,
+    StoreReadOnly,
 )
 from server.engine.errors import (
     EngineDead,
@@ -139,6 +140,7 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (AdapterIncompatible, Wording(400, _INVALID, "adapter_incompatible")),
     (CanaryInvalid, Wording(400, _INVALID, "invalid_value", param="canary")),
     (AdapterInUse, Wording(409, _INVALID, "adapter_in_use", param="name")),
+    (StoreReadOnly, Wording(403, "permission_error", "store_read_only")),
     (
         AdapterDamaged,
         Wording(

@@ -3,7 +3,7 @@
 import logging
 import threading
 
-from adapters.errors import StoreFailure
+from adapters.errors import StoreFailure, StoreReadOnly
 from adapters.store import AdapterStore
 
 PAUSE_SECONDS = 0.002
@@ -16,6 +16,8 @@ def repair_store(store: AdapterStore) -> None:
     """Clear what a crash left, and tell of names that are damaged. A store that may only be read is served as it is."""
     try:
         store.repair()
+    except StoreReadOnly as error:
+        logger.info("changes of adapters will be refused: %s", error)
     except StoreFailure as error:
         logger.warning("the store is not repaired: %s", error)
     for damaged in store.damaged():
@@ -31,7 +33,14 @@ def check_versions(store: AdapterStore, is_over: threading.Event) -> None:
         for digest in store.digests():
             if is_over.wait(PAUSE_SECONDS):
                 return
-            if store.quarantine_if_damaged(digest):
-                logger.warning("version %s lost its content on the disk and is in quarantine now", digest[:12])
+            _check(store, digest)
     except StoreFailure as error:
         logger.warning("versions are no longer checked: %s", error)
+
+
+def _check(store: AdapterStore, digest: str) -> None:
+    try:
+        if store.quarantine_if_damaged(digest):
+            logger.warning("version %s lost its content on the disk and is in quarantine now", digest[:12])
+    except StoreReadOnly:
+        logger.warning("version %s lost its content on the disk; who may write to the store must mend it", digest[:12])

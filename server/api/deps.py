@@ -3,6 +3,7 @@
 They are coroutines although they wait for nothing: FastAPI hands plain functions to a pool of threads, one by one.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -106,6 +107,11 @@ async def refuse_when_stopping(parts: PartsDep) -> None:
         raise EngineStopping("the server is stopping")
 
 
+async def require_writable_store(parts: PartsDep) -> None:
+    """Refuse a change where the server may only read its store, before anything is computed for it."""
+    await asyncio.to_thread(parts.registry.store.require_writable)
+
+
 TenantDep = Annotated[bytes, Depends(tenant_salt_of)]
 
 CHAT = [Depends(require_chat_key), Depends(require_allowed_model)]
@@ -115,4 +121,4 @@ NEW_CHAT = [
     Depends(count_request),
     Depends(require_allowed_model),
 ]
-CHANGE = [Depends(require_admin_key), Depends(refuse_when_stopping)]
+CHANGE = [Depends(require_admin_key), Depends(refuse_when_stopping), Depends(require_writable_store)]

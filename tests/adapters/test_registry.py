@@ -277,3 +277,42 @@ def test_what_is_removed_while_it_is_loaded_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(AdapterNotFound):
         registry.get("a")
     assert (registry.num_bytes, registry.pinned_digests()) == (0, set())
+
+
+def test_it_follows_what_others_do_with_a_name(store: AdapterStore, registry: AdapterRegistry) -> None:
+    """Each change is made as another process would make it."""
+    first = store.publish("a", adapter_files(seed=1)).manifest.digest
+    assert [adapter.manifest.digest for adapter in registry.follow("a")] == [first]
+    assert registry.follow("a") == [], "it is here already"
+    second = store.publish("a", adapter_files(seed=2)).manifest.digest
+    assert [adapter.manifest.digest for adapter in registry.follow("a")] == [second]
+    store.pin("a", pinned=True)
+    assert [adapter.manifest.digest for adapter in registry.follow("a")] == [second], "to be pinned in the KV cache"
+    assert registry.pinned_digests() == {second}
+    store.alias("b", "a")
+    assert registry.follow("b") == []
+    store.rollback("a")
+    registry.follow("a")
+    assert registry.pinned_digests() == {first}
+    store.remove("b")
+    store.remove("a")
+    with pytest.raises(AdapterNotFound):
+        registry.follow("a")
+    assert registry.pinned_digests() == set()
+    registry.free_removed()
+    assert registry.num_bytes == 0
+
+
+def test_a_canary_of_another_process_is_brought_into_memory(store: AdapterStore, registry: AdapterRegistry) -> None:
+    first = store.publish("a", adapter_files(seed=1)).manifest.digest
+    second = store.publish("a", adapter_files(seed=2)).manifest.digest
+    store.canary("a", first, 5)
+    assert {adapter.manifest.digest for adapter in registry.follow("a")} == {first, second}
+
+
+def test_what_is_in_quarantine_stays_in_memory(store: AdapterStore, registry: AdapterRegistry) -> None:
+    digest = registry.publish("a", adapter_files()).manifest.digest
+    (store.path_of(digest) / WEIGHTS_FILE).write_bytes(b"")
+    assert store.quarantine_if_damaged(digest)
+    registry.free_removed()
+    assert registry.get("a").manifest.digest == digest
