@@ -130,6 +130,10 @@ class AdapterStore:
         """
         return self._versions.read(name, digest)
 
+    def read_files(self, name: str, digest: str) -> tuple[Adapter, AdapterFiles]:
+        """One version with its files as they lie on the disk. Raises as `read`."""
+        return self._versions.read_files(name, digest)
+
     def path_of(self, digest: str) -> Path:
         """The directory of one version."""
         return self._versions.path_of(digest)

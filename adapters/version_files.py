@@ -42,14 +42,19 @@ class VersionFiles:
             raise StoreFailure(f"the store cannot be listed: {error.strerror}") from error
 
     def read(self, name: str, digest: str) -> Adapter:
-        """Read one version and check that its content still has its digest.
+        """Read one version. Raises as `read_files`."""
+        return self.read_files(name, digest)[0]
+
+    def read_files(self, name: str, digest: str) -> tuple[Adapter, AdapterFiles]:
+        """Read one version and its files, and check that their content still has its digest.
 
         Raises AdapterNotFound; AdapterDamaged for a version that has changed on the disk or is in quarantine;
         StoreFailure where the disk, not the version, is to blame.
         """
         label = f"{name!r} version {digest[:12]}"
         try:
-            adapter = read_adapter(name, read_adapter_directory(self.path_of(digest)))
+            files = read_adapter_directory(self.path_of(digest))
+            adapter = read_adapter(name, files)
         except AdapterInvalid as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno != errno.ELOOP:
@@ -61,7 +66,7 @@ class VersionFiles:
             raise AdapterNotFound(f"adapter {name!r} has no version {digest[:12]}") from None
         if adapter.manifest.digest != digest:
             raise AdapterDamaged(f"{label} is damaged on the disk: its digest has changed; {WHAT_TO_DO}")
-        return adapter
+        return adapter, files
 
     def is_whole(self, digest: str) -> bool:
         """Whether a version is there with the content of its digest. Raises StoreFailure where the disk refuses."""

@@ -1,11 +1,10 @@
 """One set of adapter commands over two places: a store on the disk, and a running server. Prints nothing."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from adapters.errors import AdapterError, AdapterNameInvalid
-from adapters.files import read_adapter_directory
+from adapters.files import AdapterFiles
 from adapters.naming import check_name
 from adapters.records import NameRecord
 from adapters.store import AdapterStore, DamagedName
@@ -54,7 +53,7 @@ class AdapterPlace(Protocol):
 
     def show(self, name: str) -> AdapterSummary: ...
 
-    def add(self, name: str, path: Path) -> AdapterSummary: ...
+    def add(self, name: str, files: AdapterFiles) -> AdapterSummary: ...
 
     def remove(self, name: str) -> None: ...
 
@@ -88,9 +87,9 @@ class StorePlace:
     def show(self, name: str) -> AdapterSummary:
         return self._summary(self._store.record(name))
 
-    def add(self, name: str, path: Path) -> AdapterSummary:
+    def add(self, name: str, files: AdapterFiles) -> AdapterSummary:
         check_name(name, base_name=self._base_name)
-        self._store.publish(name, read_adapter_directory(path))
+        self._store.publish(name, files)
         return self.show(name)
 
     def remove(self, name: str) -> None:
@@ -152,10 +151,9 @@ class ServerPlace:
     def show(self, name: str) -> AdapterSummary:
         return self._ask("GET", _path_of(name))
 
-    def add(self, name: str, path: Path) -> AdapterSummary:
+    def add(self, name: str, files: AdapterFiles) -> AdapterSummary:
         check_name(name)
-        files = read_adapter_directory(path).by_name()
-        parts = {file_name: (file_name, content) for file_name, content in files.items()}
+        parts = {file_name: (file_name, content) for file_name, content in files.by_name().items()}
         return self._ask("POST", "/v1/adapters", data={"name": name}, files=parts)
 
     def remove(self, name: str) -> None:

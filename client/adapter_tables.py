@@ -17,6 +17,11 @@ def print_list(console: Console, listing: AdapterListing) -> None:
         console.print(f"{damaged.name} is DAMAGED: {damaged.problem}", markup=False, highlight=False, soft_wrap=True)
 
 
+def added_line(adapter: AdapterSummary) -> str:
+    """What is told of an adapter that has just been published."""
+    return f"{adapter.name} is {adapter.digest[:12]} ({adapter.kind}, {adapter.num_virtual_tokens} virtual tokens)"
+
+
 def _print_table(console: Console, adapters: Sequence[AdapterSummary]) -> None:
     if not adapters:
         console.print("no adapters")

@@ -59,11 +59,48 @@ def add_adapter(
     api_key: KeyOption = None,
 ) -> None:
     """Publish an adapter; under a name that exists it becomes a new version."""
+    from adapters.files import read_adapter_directory
+    from client.adapter_tables import added_line
+
     if not path.is_dir():
         end(WRONG_USAGE, f"PATH {path}: not a directory")
     with _place(store, url, api_key, may_create=True) as place:
-        added = place.add(name, path)
-        typer.echo(f"{added.name} is {added.digest[:12]} ({added.kind}, {added.num_virtual_tokens} virtual tokens)")
+        typer.echo(added_line(place.add(name, read_adapter_directory(path))))
+
+
+@adapters_app.command("export")
+def export_adapter(
+    name: Annotated[str, typer.Argument(metavar="NAME[@DIGEST]")],
+    path: Annotated[Path, typer.Argument(metavar="FILE.tar", help="Where to; a file that is there is replaced.")],
+    store: StoreOption = None,
+) -> None:
+    """Write one version of a store into a tar that `import` reads, anywhere."""
+    from adapters.exporting import files_to_export
+    from adapters.tar_format import write_tar_file
+
+    with failures():
+        files = files_to_export(_store_at(store), name)
+        try:
+            write_tar_file(path, files)
+        except OSError as error:
+            end(FAILED, f"FILE {path}: cannot be written: {error.strerror}")
+    typer.echo(f"{name} is in {path}")
+
+
+@adapters_app.command("import")
+def import_adapter(
+    path: Annotated[Path, typer.Argument(metavar="FILE.tar", help="What export wrote, or a tar of such files.")],
+    name: Annotated[str | None, typer.Option(help="Publish it under this name. Default: the one it had.")] = None,
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Publish the adapter in a tar; under a name that exists it becomes a new version."""
+    from adapters.exporting import read_exported
+    from client.adapter_tables import added_line
+
+    with _place(store, url, api_key, may_create=True) as place:
+        typer.echo(added_line(place.add(*read_exported(path, name=name))))
 
 
 @adapters_app.command("remove")

@@ -112,6 +112,25 @@ def test_mistakes_are_one_line_each(place: list[str], tmp_path: Path) -> None:
     assert "no adapter is named" in _bad("adapters", "remove", "nobody", *place)
 
 
+def test_an_adapter_moves_to_another_place_in_a_tar(place: list[str], tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    for seed in (1, 2):
+        _good("adapters", "add", "team", _write(soft_prompt_files(seed), tmp_path / str(seed)), "--store", origin)
+    first, second = (version.digest for version in AdapterStore(origin).record("team").versions)
+    tar = tmp_path / "team.tar"
+    _good("adapters", "export", "team", tar, "--store", origin)
+    assert f"team is {second[:12]}" in _good("adapters", "import", tar, *place)
+    _good("adapters", "export", f"team@{first[:8]}", tar, "--store", origin)
+    assert f"other is {first[:12]}" in _good("adapters", "import", tar, "--name", "other", *place)
+    assert second[:12] in _good("adapters", "show", "team", *place)
+    assert "'../x'" in _bad("adapters", "import", tar, "--name", "../x", *place, code=2)
+    assert "no adapter is named" in _bad("adapters", "export", "nobody", tar, "--store", origin)
+    assert "cannot be written" in _bad("adapters", "export", "team", tmp_path / "no" / "x.tar", "--store", origin)
+    tar.write_bytes(tar.read_bytes()[:-700])
+    assert "tar: ends too early" in _bad("adapters", "import", tar, *place)
+    assert "tar: cannot be read" in _bad("adapters", "import", tmp_path / "nowhere.tar", *place)
+
+
 def test_verify_finds_damage_and_another_base(base: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     _good("adapters", "add", "team", _write(soft_prompt_files(1), tmp_path / "first"), "--store", store)
