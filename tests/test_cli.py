@@ -21,6 +21,7 @@ from client.connection import Connection
 from client.errors import ServerRefused, ServerUnreachable
 from hotprompt import app
 from server.config import Settings
+from tests.adapters.making import large_lora_files
 from tests.adapters.probed import probed_files
 from tests.server.building import live_server, soft_prompt_files, tiny_settings
 from tests.tiny import CHAT_TEMPLATE, save_tiny_base
@@ -158,6 +159,17 @@ def test_verify_replays_probes_of_a_store_and_of_a_directory(base: Path, tmp_pat
     assert "mismatch" in result.stdout
     assert "probe 0: " in result.stdout
     assert "unverified" not in _good("adapters", "verify", bad)  # without a base model only the files are read
+
+
+def test_verify_says_wrong_of_an_adapter_that_no_server_of_the_base_can_apply(base: Path, tmp_path: Path) -> None:
+    directory = _write(large_lora_files(rank=2, num_bytes=4096), tmp_path / "lora")
+    _good("adapters", "verify", directory)
+    result = _run("adapters", "verify", directory, "--base", base)
+    assert result.exit_code == 1
+    assert "WRONG" in result.stdout
+    assert "the adapter's change of model.layers.0.mlp.up_proj has shape" in result.stdout
+    _good("adapters", "add", "team", directory, "--store", tmp_path / "store")
+    assert _run("adapters", "verify", "team", "--store", tmp_path / "store", "--base", base).exit_code == 1
 
 
 def test_verify_asks_a_running_server(base: Path, tmp_path: Path) -> None:

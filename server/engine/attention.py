@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from adapters.fitting import LayerShape
 from server.engine.batch import Batch
-from server.engine.kv_cache import KVCache, LayerShape
+from server.engine.kv_cache import KVCache
 from server.engine.step_layout import SEES_ALL, Reach, StepLayout
 
 

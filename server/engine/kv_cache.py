@@ -1,27 +1,13 @@
 """The tensors behind the blocks: for every layer, keys and values by slot. Knows no sequences."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from adapters.fitting import LayerShape
 from server.engine.batch import BlockCopy
 from server.engine.placing import placed, placed_together
 from server.engine.step_inputs import KVPlacement
-
-
-@dataclass(frozen=True, slots=True)
-class LayerShape:
-    """What one attention layer stores for a token: `num_kv_heads` keys of `key_dim` and values of `value_dim`."""
-
-    num_kv_heads: int
-    key_dim: int
-    value_dim: int
-
-    @property
-    def num_elements(self) -> int:
-        return self.num_kv_heads * (self.key_dim + self.value_dim)
 
 
 class KVCache:

@@ -3,10 +3,10 @@
 import torch
 from transformers import PreTrainedModel
 
+from adapters.fitting import LayerShape
 from server.engine.attention import LayerNeeds
 from server.engine.errors import ModelUnsupported
 from server.engine.families import use_attention
-from server.engine.kv_cache import LayerShape
 from server.engine.step_layout import SEES_ALL, Reach
 
 

@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
+from adapters.fitting import linear_modules, linear_shapes
 from adapters.injections import InputScale, LowRank, ModuleDelta, OutputScale, WeightDelta
 from server.engine.errors import SequenceFailed
-from server.engine.fitting import FittingDeltas, linear_modules, linear_shapes
+from server.engine.fitting import FittingDeltas
 from server.engine.placed_deltas import PlacedDeltas
 from server.engine.placing import placed
 from server.engine.step_inputs import DeltaRows

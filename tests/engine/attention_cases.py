@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from adapters.fitting import LayerShape
 from server.engine.batch import Batch, ScheduledSequence
-from server.engine.kv_cache import KVCache, LayerShape
+from server.engine.kv_cache import KVCache
 from server.engine.own_attention import Attend
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from adapters.fitting import LayerShape
 from server.engine.attention import PagedAttention
-from server.engine.kv_cache import LayerShape
 from tests.engine.attention_cases import MIXED, RULES, Case, Rule
 
 

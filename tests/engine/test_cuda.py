@@ -19,6 +19,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from adapters.fitting import LayerShape
 from adapters.injections import SoftPrompt
 from server.engine.attention import PagedAttention
 from server.engine.batch import Batch, ScheduledSequence
@@ -27,7 +28,7 @@ from server.engine.cuda.accelerator import CUDA_BLOCK_SIZE, Accelerator, find_ac
 from server.engine.cuda.attention import VarlenAttention
 from server.engine.cuda.decode import DecodeForward
 from server.engine.engine import Engine
-from server.engine.kv_cache import KVCache, LayerShape
+from server.engine.kv_cache import KVCache
 from server.engine.kv_memory import default_kv_cache_bytes
 from server.engine.loader import build_engine
 from server.engine.sampling_params import SamplingParams

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapters.fitting import linear_modules, linear_shapes
 from adapters.injections import LowRank, WeightDelta
 from server.engine.errors import SequenceFailed
-from server.engine.fitting import linear_modules, linear_shapes
 from tests.engine.build import greedy
 from tests.engine.family_models import family_model
 from tests.engine.noting import noting_of

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from adapters.fitting import LayerShape
 from adapters.injections import KVRows
 from server.engine.batch import BlockCopy
-from server.engine.kv_cache import KVCache, LayerShape
+from server.engine.kv_cache import KVCache
 from server.engine.placing import placed, placed_together, refill
 from server.engine.step_inputs import KVPlacement
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from adapters.fitting import LayerShape
 from server.engine.attention import LayerNeeds, PagedAttention
 from server.engine.cuda.accelerator import find_accelerator, torch_kernel
 from server.engine.cuda.attention import VarlenAttention, served_layers
-from server.engine.kv_cache import KVCache, LayerShape
+from server.engine.kv_cache import KVCache
 from server.engine.step_layout import SEES_ALL, Reach
 from tests.engine.accelerating import varlen_attn
 from tests.engine.attention_cases import DECODING, MIXED, NUM_HEADS, RULES, Case, Rule

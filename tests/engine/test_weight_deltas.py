@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapters.fitting import LinearShape
 from adapters.injections import Injection, InputScale, LowRank, OutputScale, WeightDelta
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import InjectionUnfit, SequenceFailed
-from server.engine.fitting import FittingDeltas, LinearShape
+from server.engine.fitting import FittingDeltas
 from server.engine.placed_deltas import PlacedDeltas
 from server.engine.self_check import tolerance_of
 from server.engine.step_inputs import DeltaRows

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from adapters.fitting import LayerShape
 from adapters.injections import Injection, KVRows, WeightDelta
 from server.engine.batch import Batch, BlockCopy
 from server.engine.fitting import require_delta_fit, require_kv_fit
-from server.engine.kv_cache import LayerShape
 from server.engine.native.deltas import PackedDelta, PackedDeltas
 from server.engine.native.library import load_library
 from server.engine.native.modules import linear_modules

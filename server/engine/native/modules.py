@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from server.engine.fitting import LinearShape
+from adapters.fitting import LinearShape
 from server.engine.native.weights import DecoderShape
 
 
