@@ -100,7 +100,7 @@ class Completions:
     async def _job(self, request: CompletionRequest, prompt: ReadyPrompt, tally: Tally) -> _Job:
         if request.structure is None:
             return _Job(request, prompt, [None] * request.n, tally)
-        constraints = [await self._grammars.compile(request.structure) for _ in range(request.n)]
+        constraints = [await self._grammars.compile(request.structure, prompt.thoughts) for _ in range(request.n)]
         return _Job(request, prompt, constraints, tally)
 
     async def _choices(self, job: _Job) -> AsyncGenerator[TextDelta]:
@@ -137,7 +137,7 @@ class Completions:
         """
         prompt, request = job.prompt, job.request
         answer = AnswerText(IncrementalDetokenizer(self._backend), StopMatcher(prompt.stop), self._token_bytes)
-        reader = AnswerReader(request.structure, thinks=prompt.thinks, is_thinking=prompt.is_thinking)
+        reader = AnswerReader(request.structure, prompt.thoughts)
         deltas = self._engine.generate(
             prompt.token_ids,
             prompt.params_of(index),

@@ -19,7 +19,7 @@ from server.text.echo import PromptText, PromptTexts
 from server.text.errors import FieldRefused
 from server.text.messages import rendered
 from server.text.model_names import ModelResolver
-from server.text.reasoning import has_think_tags, opens_thoughts
+from server.text.reasoning import Thoughts, has_think_tags, thoughts_behind
 from server.text.request import ChatPrompt, CompletionRequest, Prompt, Sampling, TextPrompt
 
 MOST_SCORED_TOKENS = 32_768
@@ -48,10 +48,7 @@ class ReadyPrompt:
     fingerprint: str
     adapter: AdapterReference | None
     """The name and the digest that answer."""
-    thinks: bool
-    """Whether the model may write thoughts between tags before its answer."""
-    is_thinking: bool
-    """Whether the prompt has opened them."""
+    thoughts: Thoughts
     echo: PromptText | None = None
     """What stands before each answer, where that is asked for."""
 
@@ -114,7 +111,6 @@ class PromptMaker:
         injection = adapter.injection if adapter else None
         encoded = self.encode(request.prompt, chat_format)
         max_tokens = self._max_tokens(request.sampling, chat_format.sampling, len(encoded.token_ids), injection)
-        is_chat = isinstance(request.prompt, ChatPrompt)
         return ReadyPrompt(
             encoded.token_ids,
             self._sampling_params(request.sampling, chat_format.sampling, max_tokens),
@@ -122,8 +118,7 @@ class PromptMaker:
             self._stop_strings(request, chat_format),
             self._fingerprint_with(injection),
             reference_to(adapter),
-            thinks=is_chat and has_think_tags(chat_format.template, self._vocabulary),
-            is_thinking=is_chat and opens_thoughts(encoded.text),
+            self._thoughts(request.prompt, chat_format, encoded.text),
             echo=self._echo(request, encoded.token_ids) if request.echo else None,
         )
 
@@ -138,6 +133,14 @@ class PromptMaker:
         most = max(MOST_SCORED_TOKENS, self._max_model_len)
         if num_tokens > most:
             raise FieldRefused("prompt", f"has {num_tokens} tokens in all; with echo and logprobs {most} go together")
+
+    def _thoughts(self, prompt: Prompt, chat_format: ChatFormat, text: str) -> Thoughts:
+        """Whether what comes behind the prompt's text begins with thoughts; an answer that goes on begins with none."""
+        if not isinstance(prompt, ChatPrompt) or not has_think_tags(chat_format.template, self._vocabulary):
+            return Thoughts.NONE
+        thoughts = thoughts_behind(text)
+        is_begun = prompt.options.continue_final_message and thoughts is Thoughts.POSSIBLE
+        return Thoughts.NONE if is_begun else thoughts
 
     def format_of(self, adapter: Adapter | None) -> ChatFormat:
         """The adapter's own chat format, or the base model's."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from server.text.answer_events import AnswerEvent, ContentText, ReasoningText, ToolCallArguments, ToolCallStarted
 from server.text.deltas import CallDelta
-from server.text.reasoning import ReasoningParser
-from server.text.structure.structures import Structure, ToolCalls
+from server.text.reasoning import ReasoningParser, Thoughts
+from server.text.structure.structures import Structure, ToolCalls, is_bound
 from server.text.tools.form_or_calls import FormOrCallsParser
 from server.text.tools.parser import ToolCallParser
 
@@ -21,15 +21,13 @@ class Reading:
 
 
 class AnswerReader:
-    """One answer's. `thinks`: the model may write thoughts between tags; `is_thinking`: the prompt has opened them.
+    """One answer's. Thoughts are told apart first: what looks like a call in them is none."""
 
-    An answer that must have a form has no thoughts before it.
-    """
-
-    def __init__(self, structure: Structure | None, *, thinks: bool, is_thinking: bool) -> None:
+    def __init__(self, structure: Structure | None, thoughts: Thoughts) -> None:
         calls = structure if isinstance(structure, ToolCalls) else None
-        is_bound = structure is not None and (calls is None or calls.is_required)
-        self._reasoning = ReasoningParser(is_open=is_thinking) if thinks and not is_bound else None
+        self._reasoning = None
+        if thoughts is not Thoughts.NONE:
+            self._reasoning = ReasoningParser(is_open=thoughts is Thoughts.OPEN, is_bound=is_bound(structure))
         self._tools: ToolCallParser | FormOrCallsParser | None = None
         if calls is not None:
             self._tools = _call_parser(calls)
@@ -67,8 +65,7 @@ class AnswerReader:
 
 def _call_parser(calls: ToolCalls) -> ToolCallParser | FormOrCallsParser:
     names = [function.name for function in calls.functions]
-    is_free = not calls.is_required and calls.form is None
-    parser = ToolCallParser(names, is_constrained=True, may_be_text=is_free)
+    parser = ToolCallParser(names, is_constrained=True, may_be_text=not is_bound(calls))
     return parser if calls.text_form is None else FormOrCallsParser(parser)
 
 

@@ -1,12 +1,24 @@
 """ReasoningParser: thoughts between think tags apart from the answer, while it is made. Knows no tokens."""
 
 from collections.abc import Container
+from enum import Enum
 
 from server.text.answer_events import ContentText, ReasoningText
 from server.text.tags import open_length
 
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
+BEHIND_THOUGHTS = "\n\n"
+"""What stands between thoughts and an answer that has a form."""
+
+
+class Thoughts(Enum):
+    """Whether an answer begins with thoughts."""
+
+    NONE = "none"
+    POSSIBLE = "possible"
+    OPEN = "open"
+    """The prompt has opened them."""
 
 
 def has_think_tags(template: str, vocabulary: Container[str]) -> bool:
@@ -14,9 +26,12 @@ def has_think_tags(template: str, vocabulary: Container[str]) -> bool:
     return THINK_CLOSE in template or THINK_CLOSE in vocabulary
 
 
-def opens_thoughts(prompt: str) -> bool:
-    """Whether the prompt's text ends inside thoughts, so that the answer begins with them and without a tag."""
-    return prompt.rstrip().endswith(THINK_OPEN)
+def thoughts_behind(prompt: str) -> Thoughts:
+    """What a model that may think does behind this prompt; templates close thoughts that nobody wants."""
+    end = prompt.rstrip()
+    if end.endswith(THINK_OPEN):
+        return Thoughts.OPEN
+    return Thoughts.NONE if end.endswith(THINK_CLOSE) else Thoughts.POSSIBLE
 
 
 class ReasoningParser:
@@ -24,9 +39,13 @@ class ReasoningParser:
 
     White space at the edges of the thoughts, and before the content behind them, belongs to nobody. The events do not
     depend on how the text was cut, but for where they are cut. `is_open` says that the prompt has opened the thoughts.
+
+    `is_bound` says that a grammar holds the content to a form: no white space stands before the thoughts, exactly
+    `BEHIND_THOUGHTS` behind them, and all other white space is content.
     """
 
-    def __init__(self, *, is_open: bool) -> None:
+    def __init__(self, *, is_open: bool, is_bound: bool = False) -> None:
+        self._is_bound = is_bound
         self._read = self._read_thoughts if is_open else self._read_start
         self._held = ""
         self._is_at_edge = True  # nothing but white space since the last tag
@@ -42,7 +61,7 @@ class ReasoningParser:
     def flush(self) -> list[ReasoningText | ContentText]:
         """What was held back, at the answer's end. Thoughts without an end stay thoughts."""
         held, self._held = self._held, ""
-        if not held:
+        if not held or self._read == self._read_gap:
             return []
         if self._read == self._read_thoughts:
             thoughts = held.strip() if self._is_at_edge else held.rstrip()
@@ -51,7 +70,7 @@ class ReasoningParser:
 
     def _read_start(self, _: list[ReasoningText | ContentText]) -> bool:
         """Before the first character that is not white space. True when it is known what the answer begins with."""
-        start = self._held.lstrip()
+        start = self._held if self._is_bound else self._held.lstrip()
         if start.startswith(THINK_OPEN):
             self._held = start.removeprefix(THINK_OPEN)
             self._read = self._read_thoughts
@@ -72,9 +91,17 @@ class ReasoningParser:
             self._is_at_edge = False
             events.append(ReasoningText(shown))
         if tag:
-            self._is_at_edge = True
-            self._read = self._read_content
+            self._is_at_edge = not self._is_bound
+            self._read = self._read_gap if self._is_bound else self._read_content
         return bool(tag)
+
+    def _read_gap(self, _: list[ReasoningText | ContentText]) -> bool:
+        """Between the closing tag and content with a form. True when the content begins."""
+        if len(self._held) < len(BEHIND_THOUGHTS):
+            return False
+        self._held = self._held.removeprefix(BEHIND_THOUGHTS)
+        self._read = self._read_content
+        return True
 
     def _read_content(self, events: list[ReasoningText | ContentText]) -> bool:
         """Behind the thoughts, or without any. Never has more to read."""

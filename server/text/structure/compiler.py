@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from llguidance import LLMatcher, LLTokenizer
@@ -11,15 +11,15 @@ from llguidance.hf import from_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from server.engine.constraint import TokenConstraint
+from server.text.reasoning import Thoughts
 from server.text.structure.cache import CompiledGrammar, GrammarCache
 from server.text.structure.constraint import GrammarConstraint, TokenSets
 from server.text.structure.errors import StructureBusy, StructureInvalid, StructureUnsupported
-from server.text.structure.grammar import GrammarWriter
+from server.text.structure.grammar import GrammarWriter, tags_before
 from server.text.structure.limits import StructureLimits
 from server.text.structure.structures import Form, Grammar, Structure, ToolCalls
 from server.text.structure.trial_program import parser_limits, problem_of
 from server.text.structure.trials import GrammarTrials
-from server.text.tools.hermes import CALL_OPEN
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,8 @@ class GrammarCompiler:
         self._table: LLTokenizer | None = None
         self._table_lock = threading.Lock()
 
-    async def compile(self, structure: Structure) -> TokenConstraint:
-        """A constraint for one answer; each choice of a request needs one of its own.
+    async def compile(self, structure: Structure, thoughts: Thoughts = Thoughts.NONE) -> TokenConstraint:
+        """A constraint for one answer, thoughts before it included; each choice of a request needs one of its own.
 
         Raises StructureInvalid, StructureBusy, StructureUnsupported.
         """
@@ -68,7 +68,7 @@ class GrammarCompiler:
                 await self._slots.acquire()
         except TimeoutError:
             raise StructureBusy("too many structures are being compiled; try again later") from None
-        future = asyncio.get_running_loop().run_in_executor(self._pool, self._compile, structure)
+        future = asyncio.get_running_loop().run_in_executor(self._pool, self._compile, structure, thoughts)
         future.add_done_callback(self._release)
         return await asyncio.shield(future)
 
@@ -107,24 +107,26 @@ class GrammarCompiler:
             logger.warning("structured output is not to be had with this tokenizer: %s", error)
             raise StructureUnsupported("structured output is not to be had with this model's tokenizer") from error
 
-    def _compile(self, structure: Structure) -> TokenConstraint:
+    def _compile(self, structure: Structure, thoughts: Thoughts) -> TokenConstraint:
         """Runs in a worker thread."""
-        if isinstance(structure, ToolCalls) and structure.form is not None:
-            self._check_part(structure.form, CALL_OPEN)
-        return GrammarConstraint(self._grammar(structure).matcher.deep_copy(), self._tokens)
+        form = structure.form if isinstance(structure, ToolCalls) else structure
+        if form is not None and (form is not structure or thoughts is not Thoughts.NONE):
+            self._check_form(form, tags_before(structure, thoughts))
+        grammar = self._grammar(self._writer.write(structure, thoughts), structure)
+        return GrammarConstraint(grammar.matcher.deep_copy(), self._tokens)
 
-    def _check_part(self, form: Form, tag: str) -> None:
-        """Compile by itself what will be a part of a grammar, so that errors name its own field.
+    def _check_form(self, form: Form, tags: Sequence[str]) -> None:
+        """Compile by itself what may be a part of a grammar, so that errors name its own field.
 
-        A form whose texts may begin with the tag, and cannot be taken out of it, is refused.
+        A grammar whose texts may begin with one of the tags is refused: they cannot be left out of it.
         """
-        matcher = self._grammar(form).matcher.deep_copy()
-        tag_ids = self._built_table().tokenize_str(tag)
-        if isinstance(form, Grammar) and matcher.validate_tokens(tag_ids) == len(tag_ids):
-            raise StructureInvalid(form.field, f"may begin with {tag}, which has another meaning in this request")
+        matcher = self._grammar(self._writer.write_form(form, tags), form).matcher
+        for tag in tags if isinstance(form, Grammar) else ():
+            tag_ids = self._built_table().tokenize_str(tag)
+            if matcher.deep_copy().validate_tokens(tag_ids) == len(tag_ids):
+                raise StructureInvalid(form.field, f"may begin with {tag}, which has another meaning in this request")
 
-    def _grammar(self, structure: Structure) -> CompiledGrammar:
-        source = self._writer.write(structure)
+    def _grammar(self, source: str, structure: Structure) -> CompiledGrammar:
         grammar = self._cache.get(source)
         if grammar is None:
             grammar = self._new_grammar(source, structure)

@@ -108,6 +108,13 @@ class ToolCalls:
 Structure = Form | ToolCalls
 
 
+def is_bound(structure: Structure | None) -> bool:
+    """Whether no part of the answer is any text that the model may want to write."""
+    if isinstance(structure, ToolCalls):
+        return structure.is_required or structure.form is not None
+    return structure is not None
+
+
 def _check_names(tools: Sequence[FunctionTool]) -> None:
     names = [tool.name for tool in tools]
     for index, name in enumerate(names):

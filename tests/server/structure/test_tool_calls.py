@@ -1,7 +1,7 @@
 """The grammar of calls: required, named and at will, one or several; random answers parse and validate."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -41,8 +41,8 @@ SIZE = JsonSchema(closed(size={"enum": ["small", "large"]}))
 CLOCK = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
 
 
-@pytest.fixture
-async def compiler() -> AsyncGenerator[GrammarCompiler]:
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[GrammarCompiler]:
     compiler = tiny_compiler()
     yield compiler
     compiler.close()
@@ -131,7 +131,6 @@ async def test_calls_or_a_form(compiler: GrammarCompiler, structure: ToolCalls, 
         (JsonSchema({"not": {}}), "response_format.json_schema.schema: $: not cannot be enforced"),
         (Regex("("), "structured_outputs.regex: "),
         (Grammar("start: nothing"), "structured_outputs.grammar: "),
-        (Grammar("start: /(?s:.*)/"), "structured_outputs.grammar: may begin with <tool_call>"),
     ],
 )
 async def test_forms_beside_tools_that_cannot_be_are_named(
@@ -140,6 +139,13 @@ async def test_forms_beside_tools_that_cannot_be_are_named(
     with pytest.raises(StructureInvalid) as refusal:
         await compiler.compile(calls_of(choice, form=form))
     assert str(refusal.value).startswith(words)
+
+
+async def test_a_grammar_that_cannot_be_told_from_calls_is_refused(compiler: GrammarCompiler) -> None:
+    form = Grammar("start: /(?s:.*)/")
+    with pytest.raises(StructureInvalid, match=r"^structured_outputs.grammar: may begin with <tool_call>"):
+        await compiler.compile(calls_of(AUTO, form=form))
+    await compiler.compile(calls_of(REQUIRED, form=form))
 
 
 async def test_random_answers_are_calls_or_of_the_form(compiler: GrammarCompiler) -> None:
