@@ -50,6 +50,7 @@ from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
 from server.text.structure.compiler import GrammarCompiler
+from server.text.structure.errors import StructureUnsupported
 from server.text.token_view import TokenView
 from server.upkeep import check_versions, repair_store
 from server.verifying import AdapterVerifier
@@ -70,6 +71,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         try:
             async with store_followed(app.state.parts):
                 await _warm(services.engine, services.registry)
+                await _prepare(app.state.parts.grammars)
                 yield
         finally:
             is_over.set()
@@ -162,3 +164,11 @@ async def _warm(engine: AsyncEngine, registry: AdapterRegistry) -> None:
             await engine.prefill(adapter.injection, is_pinned=True)
         except EngineError as error:
             logger.warning("the pinned adapter %r cannot be served: %s", adapter.manifest.name, error)
+
+
+async def _prepare(grammars: GrammarCompiler) -> None:
+    """Spare the first request with a form the second that the tokenizer's table takes."""
+    try:
+        await grammars.prepare()
+    except StructureUnsupported as error:
+        logger.warning("requests for structured output and tools will be refused: %s", error)

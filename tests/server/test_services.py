@@ -1,13 +1,17 @@
 """Opening and starting a server: limits from the model, and what is warm before the first request."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from transformers import AutoConfig
 
 from adapters.base_model import open_base_model
 from adapters.registry import AdapterRegistry
 from adapters.store import AdapterStore
+from server.api.deps import Parts
+from server.app import create_app
 from server.config import Settings, SettingsError
 from server.services import build_services, choose_max_model_len
 from tests.server.building import app_client, chat_body, multipart, soft_prompt_files, tiny_settings, wait_until_async
@@ -89,3 +93,24 @@ async def test_a_start_clears_what_a_crash_left(tiny_base: Path, tmp_path: Path)
     async with app_client(tiny_settings(tiny_base, root)):
         assert list((root / "tmp").iterdir()) == []
         assert store.digests() == [digest]
+
+
+async def test_the_table_of_grammars_is_there_before_the_first_request(settings: Settings) -> None:
+    async with app_client(settings) as (running, _):
+        parts: Parts = running.app.state.parts
+        assert parts.grammars.is_prepared
+
+
+async def test_a_model_that_can_have_no_forms_is_served_without_them(settings: Settings) -> None:
+    services = replace(build_services(settings), stop_token_ids=frozenset())
+    app = create_app(services, settings)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        plain = await client.post("/v1/chat/completions", json=chat_body("tiny-llama"))
+        body = chat_body("tiny-llama", response_format={"type": "json_object"})
+        refused = await client.post("/v1/chat/completions", json=body)
+    assert (plain.status_code, refused.status_code) == (200, 400)
+    assert refused.json()["error"]["code"] == "structure_unsupported"

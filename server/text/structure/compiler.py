@@ -32,7 +32,7 @@ _BYTES_PER_CHARACTER = 64
 class GrammarCompiler:
     """Compiles for one model. Its vocabulary may be larger than the tokenizer's: the ids beyond are never allowed.
 
-    The tokenizer's table takes about a second to build; that is done at the first call, or by `prepare`.
+    The tokenizer's table takes about a second to build; that is done by `prepare`, or else at the first call.
     """
 
     def __init__(
@@ -71,6 +71,11 @@ class GrammarCompiler:
         future = asyncio.get_running_loop().run_in_executor(self._pool, self._compile, structure, thoughts)
         future.add_done_callback(self._release)
         return await asyncio.shield(future)
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the tokenizer's table is there."""
+        return self._table is not None
 
     async def prepare(self) -> None:
         """Build the tokenizer's table, if that is still to be done. Raises StructureUnsupported."""
