@@ -102,6 +102,62 @@ def bench_quality(
         typer.echo(f"{other.label} against {exact.label}: {other.perplexity / exact.perplexity - 1:+.2%}")
 
 
+@bench_app.command("train")
+def bench_train(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="labels or answers (rows that are made up), or a file as in hotprompt train. Default: labels."
+        ),
+    ] = None,
+    eval_data: Annotated[Path | None, typer.Option(help="Held-out rows, with a --data of your own.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Optimiser steps of 8 rows, on both sides. Default: 40.")] = None,
+    rounds: Annotated[
+        str | None, typer.Option(help="How often each side takes its turn; medians are reported. Default: 1.")
+    ] = None,
+    learning_rate: Annotated[
+        str | None, typer.Option(help="Highest learning rate, on both sides. Default: 0.01.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="Base model, as in hotprompt serve.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for results. Default: a new one, named by the time.")
+    ] = None,
+) -> None:
+    """Measure hotprompt train against the reference recipe (PEFT and Trainer, float32, 8 batches of one row a step).
+
+    Each side trains in a process of its own, in turn, on the same rows. Prints a table and writes it to results.md.
+    """
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from adapters.errors import BaseModelError
+    from benchmarks.errors import SideFailed, WrongUsage
+    from benchmarks.train_bench import bench_train as run
+    from benchmarks.train_bench import results_table
+    from benchmarks.training_options import TrainBenchFlags, read_train_bench_options
+    from client.terminal import quiet_transformers
+    from training.errors import TrainingError
+
+    flags = TrainBenchFlags(
+        base=base,
+        data=data,
+        eval_data=eval_data,
+        device=device,
+        steps=steps,
+        rounds=rounds,
+        learning_rate=learning_rate,
+        out=out,
+    )
+    quiet_transformers()
+    try:
+        options = read_train_bench_options(flags, default_base=EMBEDDED_BASE_NAME, now=datetime.now(UTC))
+        figures = run(options, say=lambda line: typer.echo(line, err=True))
+    except WrongUsage as error:
+        end(WRONG_USAGE, *error.problems)
+    except (BaseModelError, SideFailed, TrainingError, OSError) as error:
+        end(FAILED, str(error))
+    typer.echo(results_table(figures))
+
+
 @bench_app.command("http")
 def bench_http(
     streams: Annotated[int, typer.Option(min=1, max=10_000, help="Streams at once.")] = 1000,

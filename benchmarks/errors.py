@@ -4,6 +4,7 @@ BenchError
 ├── WrongUsage      flags that mean nothing, a line for each
 ├── Interrupted     Ctrl-C or SIGTERM; what was measured until then is written
 ├── ServerFailed    a server did not start, or ended while it was measured
+├── SideFailed      a training process ended with an error
 └── RequestFailed   one request was refused, broke off, or said another number of tokens than it was asked for
 """
 
@@ -26,6 +27,10 @@ class Interrupted(BenchError):
 
 class ServerFailed(BenchError):
     """A server did not start, or ended while it was measured."""
+
+
+class SideFailed(BenchError):
+    """A process that was to train ended with an error."""
 
 
 class RequestFailed(BenchError):

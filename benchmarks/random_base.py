@@ -80,7 +80,7 @@ def _shards(config: PretrainedConfig, shard_bytes: int) -> Iterator[dict[str, to
 def _tensor(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     if len(shape) > 1:
         return torch.empty(shape, dtype=torch.bfloat16).normal_(std=_WEIGHT_STD, generator=generator)
-    return (torch.ones if name.endswith("norm.weight") else torch.zeros)(shape, dtype=torch.bfloat16)
+    return (torch.ones if name.endswith(".weight") else torch.zeros)(shape, dtype=torch.bfloat16)
 
 
 def _tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:

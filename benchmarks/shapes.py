@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
+from transformers import BloomConfig, LlamaConfig, PretrainedConfig, Qwen2Config
 
 
 def _llama() -> PretrainedConfig:
@@ -46,6 +46,11 @@ def _qwen() -> PretrainedConfig:
     )
 
 
+def _bloom() -> PretrainedConfig:
+    """BLOOM 560M, by its public config."""
+    return BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
+
+
 def _tiny() -> PretrainedConfig:
     """For trying out what is done with the others."""
     return LlamaConfig(
@@ -63,5 +68,6 @@ def _tiny() -> PretrainedConfig:
 SHAPES: Mapping[str, Callable[[], PretrainedConfig]] = {
     "llama-3.1-8b": _llama,
     "qwen2.5-0.5b": _qwen,
+    "bloom-560m": _bloom,
     "tiny": _tiny,
 }
