@@ -179,9 +179,21 @@ def train(
     ] = None,
     base: Annotated[str | None, typer.Option(help="Base model, as in serve.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Rows to train on: alpaca JSON or JSONL, or a save_to_disk directory.")
+        list[str] | None,
+        typer.Option(
+            help="Rows to train on: JSON, JSONL, CSV, Parquet, a save_to_disk directory or a hub id; may be repeated."
+        ),
     ] = None,
-    eval_data: Annotated[str | None, typer.Option(help="Held-out rows, measured before and after.")] = None,
+    eval_data: Annotated[
+        list[str] | None, typer.Option(help="Held-out rows, measured before and after; may be repeated.")
+    ] = None,
+    eval_fraction: Annotated[
+        str | None, typer.Option(help="Share of the rows to hold out, where there is no --eval-data.")
+    ] = None,
+    preview: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="Print so many rows as the model will see them, and train nothing."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name to publish the adapter under.")] = None,
     store: Annotated[
         str | None,
@@ -195,7 +207,9 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
 ) -> None:
     """Train an adapter and publish it to the store. Flags go before --set, and that before --config."""
-    flags = {key: value for key, value in locals().items() if key not in ("config", "set_")}
+    flags = {key: value for key, value in locals().items() if key not in ("config", "set_", "preview")}
+    if preview is not None and name is None:
+        flags["name"] = "preview"  # nothing is published
     from training.config import load_train_config
     from training.errors import ConfigError, DataError, TrainingError
 
@@ -206,9 +220,15 @@ def train(
     log_to_stderr(logging.WARNING)
     quiet_transformers()
     from adapters.errors import AdapterError, BaseModelError
-    from training.train import train as run_training
 
     try:
+        if preview is not None:
+            from training.preview import print_preview
+
+            print_preview(settings, stdout(), count=preview)
+            return
+        from training.train import train as run_training
+
         result = run_training(settings, console=stdout())
     except ConfigError as error:
         end(WRONG_USAGE, *error.problems)

@@ -21,7 +21,8 @@ from adapters.manifest import ManifestDraft, parse_manifest_draft
 from adapters.probes import Probes
 from adapters.weights import read_adapter
 from examples.movie_reviews import fetch_reviews, split, write_rows
-from training.data import read_rows, rows_digest
+from training.conversation import rows_digest
+from training.data import read_rows
 from training.examples import encode_rows
 from training.probes import make_probes
 

@@ -1,12 +1,13 @@
 """TrainConfig: every setting of a training run, read from YAML, `--set` and flags. Loads no model and no data."""
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
 from adapters.embedded_base import EMBEDDED_BASE_NAME
@@ -14,10 +15,25 @@ from adapters.home import default_store
 from adapters.naming import NAME_PATTERN, NAME_RULE
 from adapters.peft_config import MAX_VIRTUAL_TOKENS
 from training.errors import ConfigError
+from training.row_forms import DataFormat
 
 DEFAULT_INIT_TEXT = "Read the message and give the answer that is asked for, in the same form as in the examples."
 DEFAULT_NUM_VIRTUAL_TOKENS = 20
 """Length of a soft prompt that starts from the vocabulary or at random."""
+
+
+def _as_list(value: object) -> object:
+    """One source may stand alone, as text or as a path."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return [str(item) if isinstance(item, Path) else item for item in values]
+
+
+Sources = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...],
+    BeforeValidator(_as_list),
+    Field(min_length=1, max_length=64),
+]
+"""Where rows come from: one source or several."""
 
 
 class TrainConfig(BaseModel):
@@ -27,10 +43,18 @@ class TrainConfig(BaseModel):
 
     base: str = Field(default=EMBEDDED_BASE_NAME, min_length=1)
     """base model: the embedded one's name, a directory, or a hub id"""
-    data: Path
-    """alpaca rows: a JSON or JSONL file, or a directory written by datasets' save_to_disk"""
-    eval_data: Path | None = None
+    data: Sources
+    """rows: JSON, JSONL, CSV, TSV or Parquet files, directories written by datasets' save_to_disk, or hub ids"""
+    data_weights: tuple[Annotated[float, Field(gt=0, le=1000)], ...] | None = None
+    """how often the rows of each source are seen in one epoch; by default once"""
+    data_format: DataFormat = "auto"
+    """form of the rows; auto tells it by the columns"""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """what becomes of rows that are equal to an earlier one"""
+    eval_data: Sources | None = None
     """held-out rows in the same forms, measured before and after training"""
+    eval_fraction: float | None = Field(default=None, gt=0, le=0.5)
+    """share of the rows that is held out, where there is no eval_data; equal questions stay together"""
     name: str
     """name that the adapter is published under"""
     store: Path = Field(default_factory=default_store)
@@ -111,6 +135,26 @@ class TrainConfig(BaseModel):
             raise ValueError("is used by prompt_tuning_init 'text' only")
         return text
 
+    @field_validator("data_weights")
+    @classmethod
+    def _check_weights(cls, weights: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        sources = info.data.get("data")
+        if weights is not None and sources is not None and len(weights) != len(sources):
+            raise ValueError(f"has {len(weights)} numbers for {len(sources)} sources of data")
+        return weights
+
+    @field_validator("eval_fraction")
+    @classmethod
+    def _check_fraction(cls, fraction: float | None, info: ValidationInfo) -> float | None:
+        if fraction is not None and info.data.get("eval_data") is not None:
+            raise ValueError("excludes eval_data")
+        return fraction
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """One weight for each source of data."""
+        return self.data_weights or (1.0,) * len(self.data)
+
     @property
     def init_text(self) -> str:
         """The text that a soft prompt of `prompt_tuning_init` text starts from."""
@@ -141,6 +185,14 @@ def load_train_config(
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def scalars(settings: Mapping[str, object]) -> dict[str, str | int | float | bool | None]:
+    """Settings as a manifest holds them: what is a list becomes JSON text."""
+    return {
+        key: value if value is None or isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+        for key, value in settings.items()
+    }
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -1,13 +1,16 @@
-"""Rows become token ids with their prompt masked out, and batches of them. Reads no file and knows no model."""
+"""Conversations become token ids with all but answers masked, and batches of them. Reads no file, knows no model."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from adapters.chat_format import ChatFormat
-from training.data import Row
+from adapters.chat_format import ChatFormat, RenderOptions
+from adapters.errors import ChatFormatError
+from training.conversation import Conversation
+from training.errors import DataError
 
 IGNORED_LABEL = -100
 """The label that the cross entropy leaves out."""
@@ -15,40 +18,55 @@ IGNORED_LABEL = -100
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row in tokens, cut at the run's max_length: a long prompt leaves no answer. `answer` is the whole text."""
+    """A conversation in tokens up to its last answer, cut at the run's max_length: a long prompt leaves no answer.
+
+    `answer` is the whole text. `earlier` has the labels of the answers that stand inside the prompt, by position.
+    """
 
     prompt_ids: list[int]
     answer_ids: list[int]
     answer: str
+    earlier: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
         return len(self.prompt_ids) + len(self.answer_ids)
 
+    @property
+    def labels(self) -> list[int]:
+        """What is learnt at each position: the token that should stand there, or IGNORED_LABEL."""
+        return [self.earlier.get(i, IGNORED_LABEL) for i in range(len(self.prompt_ids))] + self.answer_ids
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing is left to learn."""
+        return not self.answer_ids and not self.earlier
+
     def features(self) -> dict[str, list[int]]:
-        """What a causal language model is trained on: `input_ids`, and `labels` at the answer's positions only."""
-        return {
-            "input_ids": self.prompt_ids + self.answer_ids,
-            "labels": [IGNORED_LABEL] * len(self.prompt_ids) + self.answer_ids,
-        }
+        """What a causal language model is trained on: `input_ids`, and `labels` at the answers' positions only."""
+        return {"input_ids": self.prompt_ids + self.answer_ids, "labels": self.labels}
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
-    """The examples of a data file, and how many of them were cut, lost all their answer by it, or never had one."""
+    """The examples of rows, and how many of them were cut, lost all their answers by it, or never had one.
+
+    `num_separate` rows became an example for each answer, since their chat template shows earlier turns otherwise.
+    """
 
     examples: list[Example]
     num_cut: int
     num_empty: int
+    num_separate: int
 
     @property
     def answered(self) -> list[Example]:
-        """Those with something left to learn or to measure."""
+        """Those with a last answer left to measure."""
         return [example for example in self.examples if example.answer_ids]
 
     @property
     def num_lost(self) -> int:
-        return len(self.examples) - len(self.answered)
+        return sum(example.is_lost for example in self.examples)
 
     @property
     def longest(self) -> int:
@@ -56,23 +74,101 @@ class EncodedRows:
 
 
 def encode_rows(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, *, max_length: int
+    rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, *, max_length: int
 ) -> EncodedRows:
-    """Prompt as the chat format renders it, answer with EOS, cut at `max_length`.
+    """Prompts as the chat format renders them, answers with EOS, cut at `max_length`.
 
     A row whose prompt alone fills `max_length` teaches nothing, but keeps its place in the order.
-    Raises ChatFormatError.
+    Raises DataError with every row that the chat template refuses, ChatFormatError when it refuses them all.
     """
-    examples = []
-    num_cut = 0
+    examples: list[Example] = []
+    problems: list[str] = []
+    refusals: list[ChatFormatError] = []
+    num_cut = num_empty = num_separate = 0
     for row in rows:
-        prompt_ids = chat_format.encode([{"role": "user", "content": row.question}], tokenizer)
-        answer_ids = tokenizer(row.output + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
-        kept = answer_ids[: max(0, max_length - len(prompt_ids))]
-        num_cut += len(kept) < len(answer_ids)
-        examples.append(Example(prompt_ids[:max_length], kept, row.output))
-    num_empty = sum(not row.output.strip() for row in rows)
-    return EncodedRows(examples, num_cut, num_empty)
+        try:
+            whole = encode_conversation(row, tokenizer, chat_format)
+        except DataError as error:
+            problems.extend(error.problems)
+            continue
+        except ChatFormatError as error:
+            problems.append(f"{row.place}, {error}")
+            refusals.append(error)
+            continue
+        num_separate += len(whole) > 1
+        num_empty += not whole[-1].answer.strip()
+        num_cut += any(example.length > max_length for example in whole)
+        examples.extend(_cut(example, max_length) for example in whole)
+    if len(refusals) == len(rows):
+        raise refusals[0]
+    if problems:
+        raise DataError(problems)
+    return EncodedRows(examples, num_cut, num_empty, num_separate)
+
+
+def encode_conversation(
+    row: Conversation, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat
+) -> list[Example]:
+    """One example with every answer of a conversation labelled, or one for each answer.
+
+    Each answer follows its prompt exactly as the server renders and cuts that prompt into tokens. They fit into one
+    example where each prompt goes on where the answer before it ended; a template that shows earlier turns otherwise
+    (without their thoughts, say) gives an example for each. Raises ChatFormatError and DataError.
+    """
+    turns = [_turn(row, index, tokenizer, chat_format) for index in row.turns]
+    earlier: dict[int, int] = {}
+    for turn, following in pairwise(turns):
+        if not _goes_on(turn, following.prompt_ids):
+            return turns
+        earlier |= dict(enumerate(turn.answer_ids, start=len(turn.prompt_ids)))
+    return [Example(turns[-1].prompt_ids, turns[-1].answer_ids, turns[-1].answer, earlier)]
+
+
+def _goes_on(turn: Example, following: list[int]) -> bool:
+    """Whether a later prompt begins with this turn. Something else than EOS may stand behind the answer: a line break,
+    say; there the label alone says EOS, which is what the model is to say there."""
+    start, end = len(turn.prompt_ids), turn.length
+    return (
+        len(following) >= end
+        and following[:start] == turn.prompt_ids
+        and following[start : end - 1] == turn.answer_ids[:-1]
+    )
+
+
+def _turn(row: Conversation, index: int, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> Example:
+    """The prompt before one answer, and the answer."""
+    _check_tools(row, chat_format)
+    options = RenderOptions(tools=row.tools)
+    prompt_ids = chat_format.encode(row.messages[:index], tokenizer, options)
+    answer = _answer(row, index, tokenizer, chat_format)
+    answer_ids = tokenizer(answer + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+    return Example(prompt_ids, answer_ids, answer)
+
+
+def _answer(row: Conversation, index: int, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> str:
+    """What the assistant says in one turn: its text; with calls or thoughts, what the template makes of them."""
+    message = row.messages[index]
+    if "tool_calls" not in message and "reasoning_content" not in message:
+        return str(message["content"])
+    before = chat_format.render(row.messages[:index], tokenizer, RenderOptions(tools=row.tools))
+    options = RenderOptions(tools=row.tools, add_generation_prompt=False)
+    whole = chat_format.render(row.messages[: index + 1], tokenizer, options)
+    if not whole.startswith(before):
+        raise DataError([f"{row.place}: the chat template does not let message {index} follow the prompt before it"])
+    return whole[len(before) :].rstrip().removesuffix(str(tokenizer.eos_token))
+
+
+def _check_tools(row: Conversation, chat_format: ChatFormat) -> None:
+    """The server gives tools to templates that ask for calls in <tool_call> tags, and words them itself for others."""
+    uses_tools = row.tools or any("tool_calls" in message or message["role"] == "tool" for message in row.messages)
+    if uses_tools and not ("tools" in chat_format.names and "<tool_call>" in chat_format.template):
+        raise DataError([f"{row.place}: has tools, which the base model's chat template does not take (<tool_call>)"])
+
+
+def _cut(example: Example, max_length: int) -> Example:
+    kept = example.answer_ids[: max(0, max_length - len(example.prompt_ids))]
+    earlier = {position: label for position, label in example.earlier.items() if position < max_length}
+    return Example(example.prompt_ids[:max_length], kept, example.answer, earlier)
 
 
 @dataclass(frozen=True, slots=True)

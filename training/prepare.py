@@ -13,9 +13,10 @@ from adapters.home import home_directory
 from adapters.naming import check_name
 from adapters.store import AdapterStore
 from training.config import TrainConfig
-from training.data import Row, read_rows, rows_digest
+from training.conversation import Conversation, rows_digest
 from training.errors import ConfigError, DataError
 from training.examples import EncodedRows, Example, encode_rows
+from training.gather import gather_rows
 from training.model import max_positions, num_virtual_tokens
 from training.progress import say
 
@@ -37,8 +38,7 @@ def prepare_run(config: TrainConfig, console: Console) -> PreparedRun:
 
     Raises DataError, ConfigError, BaseModelError, AdapterNameInvalid and StoreFailure.
     """
-    rows = read_rows(config.data)
-    held_out_rows = read_rows(config.eval_data) if config.eval_data is not None else None
+    rows = gather_rows(config, console)
     base = open_base_model(config.base, home=home_directory())
     if base.tokenizer.eos_token is None:
         raise ConfigError([f"base: the tokenizer of {base.name} has no end-of-sequence token, so no answer would end"])
@@ -47,11 +47,11 @@ def prepare_run(config: TrainConfig, console: Console) -> PreparedRun:
     if any(alias.name == config.name for alias in store.aliases()):
         raise ConfigError([f"name: {config.name!r} is an alias in the store {config.store}; remove it first"])
     chat_format = _chat_format(base, config)
-    train = _encode("data", rows, base, chat_format, config, console)
+    train = _encode("data", rows.train, base, chat_format, config, console)
     held_out = None
-    if held_out_rows is not None:
-        held_out = _encode("eval_data", held_out_rows, base, chat_format, config, console).answered
-    return PreparedRun(base, store, chat_format, train, held_out, rows_digest(rows))
+    if rows.held_out is not None:
+        held_out = _encode("held-out", rows.held_out, base, chat_format, config, console).answered
+    return PreparedRun(base, store, chat_format, train, held_out, rows_digest(rows.train))
 
 
 def check_positions(run: PreparedRun, weights: PreTrainedModel, config: TrainConfig) -> None:
@@ -79,21 +79,32 @@ def _chat_format(base: BaseModel, config: TrainConfig) -> ChatFormat:
 
 
 def _encode(
-    key: str, rows: list[Row], base: BaseModel, chat_format: ChatFormat, config: TrainConfig, console: Console
+    key: str,
+    rows: Sequence[Conversation],
+    base: BaseModel,
+    chat_format: ChatFormat,
+    config: TrainConfig,
+    console: Console,
 ) -> EncodedRows:
     try:
         encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
     except ChatFormatError as error:
         raise ConfigError([f"chat_format: {error}"]) from error
-    if not encoded.answered:
+    if all(example.is_lost for example in encoded.examples):
         raise DataError([f"{key}: no row keeps any of its answer within max_length {config.max_length}"])
     say(console, f"{key}: {len(rows):,} rows, the longest has {encoded.longest} tokens")
     if encoded.num_cut:
         say(
             console,
-            f"warning: {key}: {encoded.num_cut:,} answers cut at max_length {config.max_length}, "
+            f"warning: {key}: {encoded.num_cut:,} rows cut at max_length {config.max_length}, "
             f"{encoded.num_lost:,} of them lost: their prompt alone is that long",
         )
     if encoded.num_empty:
         say(console, f"warning: {key}: {encoded.num_empty:,} rows have an empty output")
+    if encoded.num_separate:
+        say(
+            console,
+            f"{key}: {encoded.num_separate:,} conversations are one example for each answer, "
+            "since the chat template shows earlier turns otherwise",
+        )
     return encoded

@@ -18,7 +18,7 @@ from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, T
 from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
-from training.config import TrainConfig
+from training.config import TrainConfig, scalars
 from training.errors import NothingTrained
 from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files
@@ -26,6 +26,7 @@ from training.model import add_soft_prompt, count_parameters, num_virtual_tokens
 from training.prepare import PreparedRun, check_positions, prepare_run
 from training.probes import make_probes
 from training.progress import evaluation_progress, say, training_progress
+from training.sources import source_name
 from training.trainer import LossPoint, build_trainer
 
 _KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "name"}
@@ -207,7 +208,7 @@ def _publish(
 ) -> TrainResult:
     facts = TrainingFacts(
         method=config.method,
-        data=config.data.resolve().name,
+        data=", ".join(map(source_name, config.data))[:256],
         data_digest=run.data_digest,
         rows=len(run.train.examples),
         steps=loop.steps,
@@ -233,7 +234,7 @@ def _publish(
 
 def _settings(model: PeftModel, config: TrainConfig, dtype: torch.dtype) -> dict[str, str | int | float | bool | None]:
     """The settings as they were used: with the length and the dtype that were worked out."""
-    settings = config.model_dump(mode="json", exclude=_KEYS_OF_THIS_MACHINE)
+    settings = scalars(config.model_dump(mode="json", exclude=_KEYS_OF_THIS_MACHINE))
     text = config.init_text if config.prompt_tuning_init == "text" else None
     return settings | {
         "num_virtual_tokens": model.active_peft_config.num_virtual_tokens,

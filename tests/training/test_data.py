@@ -7,7 +7,8 @@ import datasets  # type: ignore[import-untyped]
 import pytest
 
 from tests.training.rows import ENGLISH, write_jsonl
-from training.data import Row, read_rows, rows_digest
+from training.conversation import alpaca, rows_digest
+from training.data import read_rows
 from training.errors import DataError
 
 GOOD = {"instruction": "i", "input": "x", "output": "o"}
@@ -24,13 +25,13 @@ def test_every_form_gives_the_same_rows(tmp_path: Path) -> None:
     forms = [array, lines, lines_called_json, tmp_path / "plain", tmp_path / "splits"]
     rows = [read_rows(form) for form in forms]
     assert all(form == rows[0] for form in rows)
-    assert rows[0][1] == Row("Add 0 and 1.", "", "1")
+    assert rows[0][1] == alpaca("Add 0 and 1.", "", "1")
     assert len({rows_digest(form) for form in rows}) == 1
 
 
 def test_input_may_be_missing_or_null(tmp_path: Path) -> None:
     file = write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "i", "output": "o"}, GOOD | {"input": None}])
-    assert read_rows(file) == [Row("i", "", "o")] * 2
+    assert read_rows(file) == [alpaca("i", "", "o")] * 2
 
 
 def test_a_byte_order_mark_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
@@ -40,7 +41,7 @@ def test_a_byte_order_mark_and_blank_lines_are_no_rows(tmp_path: Path) -> None:
 
 
 def test_the_digest_depends_on_content_and_order() -> None:
-    one, two = Row("a", "b", "c"), Row("ab", "", "c")
+    one, two = alpaca("a", "b", "c"), alpaca("ab", "", "c")
     assert len({rows_digest(rows) for rows in ([one], [two], [one, two], [two, one])}) == 4
 
 
@@ -102,8 +103,10 @@ def test_a_column_that_no_row_has_is_one_line(tmp_path: Path) -> None:
     dataset = tmp_path / "dataset"
     datasets.Dataset.from_list(rows).save_to_disk(str(dataset))
     for path in (write_jsonl(tmp_path / "rows.jsonl", rows), dataset):
-        with pytest.raises(DataError, match=r"^\S+: no column 'instruction' \(columns: prompt, output\)$"):
+        with pytest.raises(DataError, match=r"^\S+: rows of no known form \(columns: prompt, output; known forms:"):
             read_rows(path)
+        with pytest.raises(DataError, match=r"^\S+: no column 'instruction' \(columns: prompt, output\)$"):
+            read_rows(path, "alpaca")
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:

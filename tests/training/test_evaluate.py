@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from adapters.chat_format import default_chat_format
 from tests.tiny import EOS_ID, Family, load_peft, save_tiny_adapter, tiny_model, tiny_tokenizer
 from tests.training.rows import ENGLISH
-from training.data import Row
+from training.conversation import alpaca
 from training.evaluate import Evaluator, generate_greedily
 from training.examples import Example, encode_rows
 
@@ -52,7 +52,7 @@ def test_without_a_soft_prompt_it_is_the_bare_models_answer(family: Family) -> N
 
 def _examples() -> list[Example]:
     tokenizer = tiny_tokenizer()
-    rows = [Row(**row) for row in ENGLISH[:7]]
+    rows = [alpaca(row["instruction"], row["input"], row["output"]) for row in ENGLISH[:7]]
     return encode_rows(rows, tokenizer, default_chat_format(tokenizer), max_length=256).examples
 
 

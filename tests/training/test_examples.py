@@ -5,13 +5,13 @@ import torch
 from adapters.chat_format import ChatFormat, default_chat_format
 from tests.tiny import EOS_ID, tiny_tokenizer
 from tests.training.rows import CHINESE, ENGLISH
-from training.data import Row
+from training.conversation import Conversation, alpaca
 from training.examples import IGNORED_LABEL, Collator, EncodedRows, encode_rows, length_groups
 
 HUMAN = tiny_tokenizer(chat_template=None)
 
 
-def _encode(rows: list[Row], *, max_length: int = 256, chat_format: ChatFormat | None = None) -> EncodedRows:
+def _encode(rows: list[Conversation], *, max_length: int = 256, chat_format: ChatFormat | None = None) -> EncodedRows:
     return encode_rows(rows, HUMAN, chat_format or default_chat_format(HUMAN), max_length=max_length)
 
 
@@ -19,7 +19,7 @@ def test_human_assistant_ids_are_the_classic_recipes() -> None:
     for row in [*CHINESE, *ENGLISH, {"instruction": " a \n", "input": " ", "output": " b "}]:
         prompt = HUMAN("\n".join(["Human: " + row["instruction"], row["input"]]).strip() + "\n\nAssistant: ")
         answer = HUMAN(row["output"] + HUMAN.eos_token)
-        (example,) = _encode([Row(**row)]).examples
+        (example,) = _encode([alpaca(row["instruction"], row["input"], row["output"])]).examples
         features = example.features()
         assert features["input_ids"] == prompt["input_ids"] + answer["input_ids"]
         assert features["labels"] == [IGNORED_LABEL] * len(prompt["input_ids"]) + answer["input_ids"]
@@ -28,13 +28,18 @@ def test_human_assistant_ids_are_the_classic_recipes() -> None:
 def test_the_models_own_template_is_used_where_it_has_one() -> None:
     tokenizer = tiny_tokenizer()
     chat_format = default_chat_format(tokenizer).model_copy(update={"system_prompt": "Be brief."})
-    (example,) = encode_rows([Row("i", "x", "o")], tokenizer, chat_format, max_length=256).examples
+    (example,) = encode_rows([alpaca("i", "x", "o")], tokenizer, chat_format, max_length=256).examples
     assert tokenizer.decode(example.prompt_ids) == "system> Be brief.\nuser> i\nx\nassistant> "
     assert tokenizer.decode(example.answer_ids) == "o</s>"
 
 
 def test_answers_are_cut_at_max_length() -> None:
-    rows = [Row("a", "", "short"), Row("a", "", "long " * 20), Row("prompt " * 20, "", "lost"), Row("a", "", "")]
+    rows = [
+        alpaca("a", "", "short"),
+        alpaca("a", "", "long " * 20),
+        alpaca("prompt " * 20, "", "lost"),
+        alpaca("a", "", ""),
+    ]
     encoded = _encode(rows, max_length=60)
     assert [example.length for example in encoded.examples] == [27, 60, 60, 22]
     assert (encoded.num_cut, encoded.num_lost, encoded.num_empty) == (2, 1, 1)

@@ -22,7 +22,8 @@ from adapters.weights import check_compatible
 from tests.tiny import Family, rows_of, save_tiny_base
 from tests.training.rows import CHINESE, ENGLISH, tiny_config, write_jsonl
 from training.config import load_train_config
-from training.data import read_rows, rows_digest
+from training.conversation import rows_digest
+from training.data import read_rows
 from training.errors import ConfigError, DataError, NothingTrained
 from training.train import train
 from training.trainer import AdapterTrainer, build_trainer
@@ -319,7 +320,7 @@ def test_what_rows_lose_is_said(tmp_path: Path, bases: dict[Family, Path]) -> No
     rows = [*ENGLISH, {"instruction": "x" * 200, "input": "", "output": "o"}, {"instruction": "x", "output": ""}]
     train(tiny_config(bases["llama"], tmp_path, rows, max_length=80, max_steps=1), console=Console(file=output))
     assert (
-        "warning: data: 1 answers cut at max_length 80, 1 of them lost: their prompt alone is that long"
+        "warning: data: 1 rows cut at max_length 80, 1 of them lost: their prompt alone is that long"
         in output.getvalue()
     )
     assert "warning: data: 1 rows have an empty output" in output.getvalue()
