@@ -29,7 +29,7 @@ def test_a_norm_that_says_the_same_is_taken_over() -> None:
         model = nn.Sequential(_filled(LlamaRMSNorm(64, eps=1e-5), dtype), nn.Linear(64, 64))
         rows = torch.randn(1, 7, 64).to(dtype)
         expected = model[0](rows)
-        assert fuse_norms(model) == 1
+        fuse_norms(model)
         assert "forward" in vars(model[0])
         assert torch.allclose(model[0](rows).float(), expected.float(), atol=2 * torch.finfo(dtype).eps, rtol=0.02)
 
@@ -39,5 +39,5 @@ def test_a_norm_that_says_something_else_stays() -> None:
     norms = [GemmaRMSNorm(64, eps=1e-6), _ScaledRMSNorm(64), _GatedRMSNorm(64), nn.LayerNorm(64)]
     for norm in norms:
         model = nn.Sequential(_filled(norm, torch.float32))
-        assert fuse_norms(model) == 0
+        fuse_norms(model)
         assert "forward" not in vars(model[0])

@@ -10,26 +10,25 @@ _EPSILONS = ("variance_epsilon", "eps")
 _PROBE_ROWS = 16
 
 
-def fuse_norms(model: nn.Module) -> int:
-    """Let each norm that torch's own `rms_norm` stands for be computed by it; returns how many.
+def fuse_norms(model: nn.Module) -> None:
+    """Let each norm that torch's own `rms_norm` stands for be computed by it.
 
     A norm is taken for one by its name, and kept as it is unless both say the same of random rows, but for the rounding
     of the last place: a norm whose weight counts from one, say, does not.
     """
-    fused = [module for module in model.modules() if type(module).__name__.endswith("RMSNorm") and _fuse(module)]
-    return len(fused)
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            _fuse(module)
 
 
-def _fuse(module: nn.Module) -> bool:
+def _fuse(module: nn.Module) -> None:
     weight = getattr(module, "weight", None)
     epsilon = next((value for name in _EPSILONS if isinstance(value := getattr(module, name, None), float)), None)
     if not isinstance(weight, torch.Tensor) or weight.dim() != 1 or epsilon is None:
-        return False
+        return
     forward = _rms_norm(weight, epsilon)
-    if not _is_alike(module, forward, weight):
-        return False
-    module.forward = forward
-    return True
+    if _is_alike(module, forward, weight):
+        module.forward = forward
 
 
 def _rms_norm(weight: torch.Tensor, epsilon: float) -> Callable[[torch.Tensor], torch.Tensor]:
