@@ -26,13 +26,12 @@ from server.api import (
     schema,
     tokens,
 )
-from server.api.answered_by import AdapterHeaderMiddleware
+from server.api.answer_headers import AnswerHeadersMiddleware
 from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
 from server.api.cross_origin import CrossOriginMiddleware
 from server.api.deps import Parts
 from server.api.json_guard import JsonGuardMiddleware
-from server.api.limit_headers import LimitHeadersMiddleware
 from server.api.limits import RateLimits
 from server.api.request_id import RequestIdMiddleware
 from server.api.turns import TurnsMiddleware
@@ -107,8 +106,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     # From the innermost to the outermost.
     app.add_middleware(JsonGuardMiddleware)
     app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(AdapterHeaderMiddleware)
-    app.add_middleware(LimitHeadersMiddleware)
+    app.add_middleware(AnswerHeadersMiddleware)
     if settings.cors_origins:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware)

@@ -26,17 +26,16 @@ class KeyRing:
         matches = [caller for caller in self._callers.known if hmac.compare_digest(digest, caller.digest)]
         return matches[0] if matches and _is_bearer(authorization) else self._callers.anyone
 
-    def check_chat(self, authorization: str | None) -> None:
-        """Raise ApiKeyInvalid unless the header's key may chat."""
-        if not self.is_chat_open and self.caller(authorization).role is Role.ANYONE:
+    def check_chat(self, caller: Caller, authorization: str | None) -> None:
+        """Raise ApiKeyInvalid, worded for the header, unless the caller that it names may chat."""
+        if not self.is_chat_open and caller.role is Role.ANYONE:
             raise _invalid(authorization)
 
-    def check_admin(self, authorization: str | None) -> None:
-        """Raise ApiKeyInvalid or AdminKeyRequired unless the header's key may change adapters."""
-        role = self.caller(authorization).role
-        if self.is_all_open or role is Role.ADMIN:
+    def check_admin(self, caller: Caller, authorization: str | None) -> None:
+        """Raise ApiKeyInvalid, worded for the header, or AdminKeyRequired unless its caller may change adapters."""
+        if self.is_all_open or caller.role is Role.ADMIN:
             return
-        if role is Role.CHAT:
+        if caller.role is Role.CHAT:
             raise AdminKeyRequired("changing adapters needs an admin key (HOTPROMPT_ADMIN_KEYS)")
         raise _invalid(authorization)
 

@@ -7,13 +7,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 
 from adapters.registry import AdapterRegistry
 from adapters.template_renderer import TemplateRenderer
+from server.api.answer_headers import on_answer
 from server.api.asked_model import asked_model
 from server.api.auth import KeyRing
-from server.api.limit_headers import note_account
 from server.api.limits import RateLimits
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineStopping
@@ -59,25 +59,27 @@ async def parts_of(request: Request) -> Parts:
 
 
 PartsDep = Annotated[Parts, Depends(parts_of)]
-AuthorizationHeader = Annotated[str | None, Header(include_in_schema=False)]
 
 
-async def caller_of(parts: PartsDep, authorization: AuthorizationHeader = None) -> Caller:
-    """Whose key the request has."""
-    return parts.keys.caller(authorization)
+async def caller_of(request: Request, parts: PartsDep) -> Caller:
+    """Whose key the request has; its digest is compared once, however many ask."""
+    if not hasattr(request.state, "caller"):
+        request.state.caller = parts.keys.caller(request.headers.get("authorization"))
+    caller: Caller = request.state.caller
+    return caller
 
 
 CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
-async def require_chat_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
+async def require_chat_key(request: Request, parts: PartsDep, caller: CallerDep) -> None:
     """Refuse who may not chat."""
-    parts.keys.check_chat(authorization)
+    parts.keys.check_chat(caller, request.headers.get("authorization"))
 
 
-async def require_admin_key(parts: PartsDep, authorization: AuthorizationHeader = None) -> None:
+async def require_admin_key(request: Request, parts: PartsDep, caller: CallerDep) -> None:
     """Refuse who may not change adapters."""
-    parts.keys.check_admin(authorization)
+    parts.keys.check_admin(caller, request.headers.get("authorization"))
 
 
 async def require_allowed_model(request: Request, parts: PartsDep, caller: CallerDep) -> None:
@@ -92,7 +94,7 @@ async def require_allowed_model(request: Request, parts: PartsDep, caller: Calle
 async def count_request(request: Request, parts: PartsDep, caller: CallerDep) -> None:
     """Refuse who has used up this minute's requests or tokens; count the request of whoever has not."""
     account = parts.limits.account(caller)
-    note_account(request, account)
+    on_answer(request, account.headers)
     account.enter()
 
 

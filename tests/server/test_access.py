@@ -1,5 +1,6 @@
 """Keys over HTTP: what each may use, how much of it, and that nothing is told of the rest."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from server.api.auth import KeyRing
 from server.api.body_limit import DEFAULT_LIMIT_BYTES
 from server.api.guarded_route import KEY_CHECKS, GuardedRoute
 from server.config import Settings, SettingsError, load_settings
+from server.keys import Caller, read_callers
 from tests.server.building import (
     Running,
     app_client,
@@ -265,6 +268,29 @@ async def test_a_key_is_asked_for_before_the_body_is_read(tiny_base: Path, tmp_p
             headers = body.get("headers", {}) | bearer("key-of-free")
             known = await client.request(route.method, route.path, **(body | {"headers": headers}))
             assert known.status_code in (400, 403, 413, 415), route.name
+
+
+class _CountingRing(KeyRing):
+    """Counts how often it compares digests."""
+
+    num_asked = 0
+
+    def caller(self, authorization: str | None) -> Caller:
+        self.num_asked += 1
+        return super().caller(authorization)
+
+
+async def test_a_requests_key_is_compared_once(tiny_base: Path, tmp_path: Path) -> None:
+    settings = settings_with(tiny_base, tmp_path)
+    async with app_client(settings) as (running, client):
+        ring = _CountingRing(read_callers(settings))
+        running.app.state.parts = replace(running.app.state.parts, keys=ring)
+        for request in [client.get("/v1/models", headers=bearer("key-of-free")), client.get("/v1/models")]:
+            await request
+            assert ring.num_asked == 1
+            ring.num_asked = 0
+        answer = await client.post("/v1/chat/completions", headers=bearer("key-of-free"), json=chat_body("tiny-llama"))
+        assert (answer.status_code, ring.num_asked) == (200, 1)
 
 
 async def test_every_route_that_checks_keys_checks_them_first(tiny_base: Path, tmp_path: Path) -> None:

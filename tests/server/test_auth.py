@@ -29,7 +29,7 @@ ADMIN_ONLY, BOTH = ring("", "admin"), ring("chat,é", "admin")
     ],
 )
 def test_who_may_chat(keys: KeyRing, header: str | None) -> None:
-    keys.check_chat(header)
+    keys.check_chat(keys.caller(header), header)
 
 
 def test_each_known_key_is_a_tenant_and_all_others_are_one() -> None:
@@ -45,12 +45,12 @@ def test_each_known_key_is_a_tenant_and_all_others_are_one() -> None:
 )
 def test_who_may_not_chat(header: str | None) -> None:
     with pytest.raises(ApiKeyInvalid):
-        BOTH.check_chat(header)
+        BOTH.check_chat(BOTH.caller(header), header)
 
 
 @pytest.mark.parametrize(("keys", "header"), [(OPEN, None), (ADMIN_ONLY, "Bearer admin"), (BOTH, "Bearer admin")])
 def test_who_may_change_adapters(keys: KeyRing, header: str | None) -> None:
-    keys.check_admin(header)
+    keys.check_admin(keys.caller(header), header)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_who_may_change_adapters(keys: KeyRing, header: str | None) -> None:
 )
 def test_who_may_not_change_adapters(keys: KeyRing, header: str | None, error: type[Exception]) -> None:
     with pytest.raises(error):
-        keys.check_admin(header)
+        keys.check_admin(keys.caller(header), header)
