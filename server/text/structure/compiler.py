@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from llguidance import LLMatcher, LLTokenizer
-from llguidance.hf import from_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from server.engine.constraint import TokenConstraint
@@ -18,6 +17,7 @@ from server.text.structure.errors import StructureBusy, StructureInvalid, Struct
 from server.text.structure.grammar import GrammarWriter, tags_before
 from server.text.structure.limits import StructureLimits
 from server.text.structure.structures import Form, Grammar, Structure, ToolCalls
+from server.text.structure.token_table import token_table
 from server.text.structure.trial_program import parser_limits, problem_of
 from server.text.structure.trials import GrammarTrials
 
@@ -103,10 +103,10 @@ class GrammarCompiler:
         if not self._tokens.stop_token_ids:
             raise StructureUnsupported("this model has no token that ends an answer, so no structure can be kept to")
         try:
-            return from_tokenizer(
-                self._tokenizer,
-                n_vocab=max(self._vocab_size, len(self._tokenizer)),
-                eos_token=min(self._tokens.stop_token_ids),
+            return token_table(
+                self._tokenizer.backend_tokenizer,
+                num_tokens=max(self._vocab_size, len(self._tokenizer)),
+                end_id=min(self._tokens.stop_token_ids),
             )
         except ValueError as error:
             logger.warning("structured output is not to be had with this tokenizer: %s", error)
