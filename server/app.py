@@ -48,6 +48,7 @@ from server.text.completion import Completions
 from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
+from server.text.spoken_tags import with_spoken_tags
 from server.text.structure.compiler import GrammarCompiler
 from server.text.structure.errors import StructureUnsupported
 from server.text.token_view import TokenView
@@ -129,7 +130,8 @@ def _parts(services: Services, settings: Settings) -> Parts:
     )
     tokenizer = services.base.tokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerFast), "build_services takes no other"
-    grammars = GrammarCompiler(tokenizer, services.engine.vocab_size, stop_token_ids=services.stop_token_ids)
+    spoken = with_spoken_tags(tokenizer)
+    grammars = GrammarCompiler(spoken, services.engine.vocab_size, stop_token_ids=services.stop_token_ids)
     limits = RateLimits(callers)
     use = AdapterUse()
     hidden_size = services.base.identity.hidden_size
@@ -140,7 +142,7 @@ def _parts(services: Services, settings: Settings) -> Parts:
         prompts=prompts,
         templates=templates,
         grammars=grammars,
-        completions=Completions(services.engine, prompts, grammars, services.base, limits.charge, use),
+        completions=Completions(services.engine, prompts, grammars, spoken.backend_tokenizer, limits.charge, use),
         embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, use, hidden_size=hidden_size),
         token_view=TokenView(services.base, resolver, prompts),
         verifier=AdapterVerifier(services.engine, services.numbers),

@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from adapters.base_model import BaseModel
+from tokenizers import Tokenizer
+
 from server.engine.async_engine import AsyncEngine
 from server.engine.constraint import TokenConstraint
 from server.engine.outputs import FinishReason, TokenDelta
@@ -42,7 +43,7 @@ class Completions:
         engine: AsyncEngine,
         prompts: PromptMaker,
         grammars: GrammarCompiler,
-        base: BaseModel,
+        tokenizer: Tokenizer,
         charge: Charge,
         use: AdapterUse,
     ) -> None:
@@ -51,8 +52,8 @@ class Completions:
         self._charge = charge
         self._prompts = prompts
         self._grammars = grammars
-        self._backend = base.tokenizer.backend_tokenizer
-        self._token_bytes = TokenBytes(self._backend)
+        self._tokenizer = tokenizer
+        self._token_bytes = TokenBytes(tokenizer)
 
     async def stream(self, request: CompletionRequest) -> AsyncGenerator[TextDelta]:
         """The answers while they are made; closing the generator aborts their sequences within a step.
@@ -136,7 +137,7 @@ class Completions:
         The first choice is charged for the prompt, once that has been computed, and begins with its echo.
         """
         prompt, request = job.prompt, job.request
-        answer = AnswerText(IncrementalDetokenizer(self._backend), StopMatcher(prompt.stop), self._token_bytes)
+        answer = AnswerText(IncrementalDetokenizer(self._tokenizer), StopMatcher(prompt.stop), self._token_bytes)
         reader = AnswerReader(request.structure, prompt.thoughts)
         deltas = self._engine.generate(
             prompt.token_ids,

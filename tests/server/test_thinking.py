@@ -23,7 +23,11 @@ Message = dict[str, Any]
 
 async def answers(folder: Path, script: str, opening: str = "", **fields: Any) -> tuple[str, Message, Message]:
     """Why the answer ended, and its message, whole and put together from a stream, by a model that has this script."""
-    base = save_scripted_base(folder / "scripted", script, opening=opening)
+    return await answers_of(save_scripted_base(folder / "scripted", script, opening=opening), folder, **fields)
+
+
+async def answers_of(base: Path, folder: Path, **fields: Any) -> tuple[str, Message, Message]:
+    """The same of a model that is there."""
     async with app_client(tiny_settings(base, folder / "store")) as (_, client):
         asked: dict[str, Any] = {"model": "scripted", "max_tokens": 300} | fields
         [choice] = (await ask(client, **asked))["choices"]
@@ -96,3 +100,22 @@ async def test_a_tag_in_thoughts_without_an_end_calls_nothing(tmp_path: Path) ->
     expected = said("", thoughts="I say <tool_call> and stop.")
     script = "I say <tool_call> and stop."
     assert await answers(tmp_path, script, OPENING, tools=TOOLS) == ("stop", expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("opening", "answer", "fields", "expected"),
+    [
+        (OPENING, FORM, {"response_format": RESPONSE_FORMAT}, said(FORM)),
+        ("", f"Look.\n{CALL}", {"tools": TOOLS}, said("Look.", "noon")),
+        ("", CALL, {"tools": TOOLS, "tool_choice": "required"}, said("", "noon")),
+        ("", "It is small.", {}, said("It is small.")),
+    ],
+)
+async def test_tags_may_be_special_tokens(
+    tmp_path: Path, opening: str, answer: str, fields: dict[str, Any], expected: Message
+) -> None:
+    script = f"{'' if opening else '<think>'}{THOUGHTS}</think>\n\n{answer}"
+    tags = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
+    base = save_scripted_base(tmp_path / "scripted", script, opening=opening, special_tokens=tags)
+    _, whole, parts = await answers_of(base, tmp_path, **fields)
+    assert (whole, parts) == (expected, expected)
