@@ -142,7 +142,15 @@ def serve(
     adapter_roots: Annotated[
         str | None,
         typer.Option(
-            help="Directories below which POST /v1/load_lora_adapter may read adapters, comma-separated. Default: none."
+            help="Directories below which POST /v1/adapters and /v1/load_lora_adapter may read adapters, "
+            "comma-separated. Default: none."
+        ),
+    ] = None,
+    adapter_sources: Annotated[
+        str | None,
+        typer.Option(
+            help="Prefixes below which POST /v1/adapters may fetch adapters, comma-separated: hf:// or hf://org, "
+            "s3://bucket/path, gs://bucket/path, az://container/path. Default: none."
         ),
     ] = None,
 ) -> None:

@@ -14,6 +14,7 @@ from adapters.chat_format import HUMAN_ASSISTANT_TEMPLATE, default_chat_format
 from adapters.registry import AdapterRegistry
 from adapters.template_renderer import TemplateRenderer
 from server.api import (
+    adapter_jobs,
     adapters,
     chat,
     completions,
@@ -40,8 +41,11 @@ from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineError
 from server.errors import install_error_handlers
 from server.following import store_followed
+from server.jobs import MAX_RUNNING, AdapterJobs
 from server.keys import read_callers
 from server.services import Services
+from server.sources.fetcher import Fetcher
+from server.sources.locations import AllowedSources
 from server.sources.roots import AdapterRoots
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
@@ -74,6 +78,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
                 await _prepare(app.state.parts.grammars)
                 yield
         finally:
+            await app.state.parts.jobs.close()
             is_over.set()
             await checking
             await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
@@ -96,6 +101,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         embeddings.router,
         tokens.router,
         models.router,
+        adapter_jobs.router,  # before the adapters, whose names its path would be
         adapters.router,
         lora_adapters.router,
         health.router,
@@ -134,6 +140,9 @@ def _parts(services: Services, settings: Settings) -> Parts:
     grammars = GrammarCompiler(spoken, services.engine.vocab_size, stop_token_ids=services.stop_token_ids)
     limits = RateLimits(callers)
     use = AdapterUse()
+    roots = AdapterRoots(settings.adapter_roots, max_weights_bytes=settings.max_adapter_size)
+    allowed = AllowedSources(settings.adapter_sources)
+    fetcher = Fetcher(roots, allowed, max_weights_bytes=settings.max_adapter_size, num_threads=MAX_RUNNING)
     hidden_size = services.base.identity.hidden_size
     return Parts(
         engine=services.engine,
@@ -150,8 +159,9 @@ def _parts(services: Services, settings: Settings) -> Parts:
         keys=KeyRing(callers),
         limits=limits,
         use=use,
-        roots=AdapterRoots(settings.adapter_roots, max_weights_bytes=settings.max_adapter_size),
+        roots=roots,
         max_weights_bytes=settings.max_adapter_size,
+        jobs=AdapterJobs(fetcher),
         shutdown_grace_seconds=settings.shutdown_grace_seconds,
         started=int(time.time()),
     )

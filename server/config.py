@@ -20,9 +20,15 @@ MAX_REQUESTS_PER_MINUTE = 1_000_000
 MAX_TOKENS_PER_MINUTE = 1_000_000_000
 MAX_ORIGINS = 100
 MAX_ROOTS = 100
+MAX_SOURCES = 100
 
 _SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", re.IGNORECASE)
 _ORIGIN_PATTERN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+_COMPONENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._=+@-]{1,255}"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]"
+_SOURCE_PATTERN = re.compile(
+    rf"hf://({_NAME}{{0,95}}(/{_NAME}{{0,95}})?)?/?|(s3|gs|az)://{_NAME}{{1,254}}(/{_COMPONENT})*/?"
+)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -58,6 +64,18 @@ def _split_roots(text: object) -> object:
     return tuple(Path(root.strip()) for root in text.split(",")) if isinstance(text, str) else text
 
 
+def _split_sources(text: object) -> object:
+    return tuple(source.strip() for source in text.split(",")) if isinstance(text, str) else text
+
+
+def _check_source(source: str) -> str:
+    if _SOURCE_PATTERN.fullmatch(source) is None:
+        raise PydanticCustomError(
+            "source", "must be prefixes such as hf://, hf://org, s3://bucket, gs://bucket/path or az://container/path"
+        )
+    return source
+
+
 def _check_root(root: Path) -> Path:
     root = root.expanduser()
     if not root.is_absolute() or not root.is_dir():
@@ -78,6 +96,7 @@ def _expand(path: Path) -> Path:
 
 
 Origin = Annotated[str, Field(max_length=255), AfterValidator(_check_origin)]
+AdapterSourcePrefix = Annotated[str, Field(max_length=4096), AfterValidator(_check_source)]
 AdapterRoot = Annotated[Path, AfterValidator(_check_root)]
 
 
@@ -195,8 +214,14 @@ class Settings(BaseSettings):
     adapter_roots: Annotated[tuple[AdapterRoot, ...], NoDecode, BeforeValidator(_split_roots)] = Field(
         default=(),
         max_length=MAX_ROOTS,
-        description="Directories below which POST /v1/load_lora_adapter may read adapters, comma-separated. "
-        "Default: none.",
+        description="Directories below which POST /v1/adapters and /v1/load_lora_adapter may read adapters, "
+        "comma-separated. Default: none.",
+    )
+    adapter_sources: Annotated[tuple[AdapterSourcePrefix, ...], NoDecode, BeforeValidator(_split_sources)] = Field(
+        default=(),
+        max_length=MAX_SOURCES,
+        description="Prefixes below which POST /v1/adapters may fetch adapters, comma-separated: hf:// or hf://org, "
+        "s3://bucket/path, gs://bucket/path, az://container/path. Default: none.",
     )
 
     @model_validator(mode="after")

@@ -47,6 +47,7 @@ from server.engine.errors import (
 )
 from server.protocol.base import FIELD_ERROR
 from server.protocol.errors import ErrorBody, ErrorResponse
+from server.sources.errors import SourceError, SourceRefused, SourceUnavailable
 from server.text.errors import FieldRefused, TextError
 from server.text.structure.errors import StructureBusy, StructureFailed, StructureUnsupported
 
@@ -102,6 +103,14 @@ class UploadInvalid(RequestRefused):
     """The parts of an upload are not what they should be."""
 
 
+class JobNotFound(RequestRefused):
+    """No job has that id, or none that is remembered."""
+
+
+class JobsBusy(RequestRefused):
+    """As many adapters are being fetched as may be at once."""
+
+
 class BaseModelKept(RequestRefused):
     """The base model is not an adapter: it can be neither removed nor changed."""
 
@@ -130,6 +139,10 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (TokensLimited, Wording(429, "tokens", "rate_limit_exceeded")),
     (RateLimited, Wording(429, "requests", "rate_limit_exceeded")),
     (UploadInvalid, Wording(400, _INVALID, "upload_invalid")),
+    (JobNotFound, Wording(404, _INVALID, "job_not_found", param="job")),
+    (JobsBusy, Wording(503, _SERVER, "jobs_busy", retry=True)),
+    (SourceRefused, Wording(400, _INVALID, "source_refused", param="source")),
+    (SourceUnavailable, Wording(400, _INVALID, "source_unavailable", param="source")),
     (BaseModelKept, Wording(400, _INVALID, "base_model_kept", param="model")),
     (AdapterNotFound, Wording(404, _INVALID, "model_not_found", param="model")),
     (AdapterNameInvalid, Wording(400, _INVALID, "adapter_name_invalid", param="name")),
@@ -217,7 +230,7 @@ def log_failure(error: Exception) -> None:
 
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every exception of the floors below, and FastAPI's own, in the OpenAI error shape."""
-    for kind in (RequestRefused, AdapterError, ChatFormatError, TextError, EngineError):
+    for kind in (RequestRefused, AdapterError, SourceError, ChatFormatError, TextError, EngineError):
         app.add_exception_handler(kind, _on_known)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(RequestValidationError, _on_validation_error)

@@ -1,23 +1,28 @@
 """/v1/adapters: upload, describe, change and remove adapters while the server runs. Parses none of their files."""
 
 import asyncio
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
 from adapters.errors import AdapterNotFound
 from adapters.files import AdapterFiles
-from adapters.naming import check_name
 from adapters.records import NameRecord
 from adapters.weights import Adapter, check_compatible, read_adapter
+from server.api.adapter_jobs import SOURCE_CONTENT, start_job
 from server.api.adapter_records import adapter_record, adapter_records, damaged_adapters
 from server.api.bodies import list_response
 from server.api.deps import CHANGE, CHAT, CallerDep, Parts, PartsDep
 from server.api.guarded_route import GuardedRoute
+from server.api.json_guard import is_json
 from server.api.models import remove_adapter
+from server.api.new_names import check_new_name
 from server.api.pins import pins_settled
 from server.api.probe_checks import replayed, settle_probes
-from server.api.uploads import UPLOAD_BODY, read_upload
+from server.api.unbroken import unbroken
+from server.api.uploads import UPLOAD_CONTENT, read_upload
 from server.errors import BaseModelKept
+from server.protocol.adapter_jobs import AdapterJob
 from server.protocol.adapters import AdapterChange, AdapterList, AdapterRecord, DeletedAdapter
 
 router = APIRouter(route_class=GuardedRoute)
@@ -42,12 +47,26 @@ def get_adapter(name: str, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
     return adapter_record(parts, record, caller)
 
 
-@router.post("/v1/adapters", dependencies=CHANGE, status_code=201, openapi_extra={"requestBody": UPLOAD_BODY})
-async def upload_adapter(request: Request, response: Response, parts: PartsDep, caller: CallerDep) -> AdapterRecord:
+@router.post(
+    "/v1/adapters",
+    dependencies=CHANGE,
+    status_code=201,
+    response_model=AdapterRecord,
+    responses={202: {"model": AdapterJob, "description": "The adapter of a JSON body is being fetched"}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {**UPLOAD_CONTENT, "application/json": SOURCE_CONTENT}}
+    },
+)
+async def add_adapter(
+    request: Request, response: Response, parts: PartsDep, caller: CallerDep
+) -> AdapterRecord | Response:
     """Publish an adapter, live: when the answer comes, its name stands for it and its virtual tokens are computed.
 
-    Before the name moves, the adapter's probes are replayed; one that answers them otherwise is refused.
+    Before the name moves, the adapter's probes are replayed; one that answers them otherwise is refused. A JSON body
+    names a source in place of the files: then they are fetched in the background, and published in the same way.
     """
+    if is_json(request.headers.get("content-type", "")):
+        return await start_job(request, parts, partial(publish_live, parts))
     upload = await read_upload(request, max_weights_bytes=parts.max_weights_bytes)
     await publish_live(parts, upload.name, upload.files)
     response.headers["location"] = f"/v1/adapters/{upload.name}"
@@ -90,19 +109,25 @@ def delete_adapter(name: str, parts: PartsDep) -> DeletedAdapter:
     return DeletedAdapter(id=name, running=removed.running, was_pinned=removed.was_pinned)
 
 
-async def publish_live(parts: Parts, name: str, files: AdapterFiles) -> None:
-    """Publish an adapter whose probes are replayed, and virtual tokens computed, before its name stands for it."""
+async def publish_live(parts: Parts, name: str, files: AdapterFiles) -> str:
+    """Publish an adapter whose probes are replayed, and virtual tokens computed, before its name stands for it.
+
+    Gives back its digest. Cancelling it changes nothing, unless the store has begun to write: then it is dropped.
+    """
     adapter = await asyncio.to_thread(_check, parts, name, files)
     verification = await replayed(parts, adapter)
     is_pinned = await asyncio.to_thread(_is_pinned, parts, name)
     with pins_settled(parts, adapter.injection.digest):
         await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
-        await asyncio.to_thread(lambda: parts.registry.publish(name, files, checked=adapter, verification=verification))
+        await unbroken(
+            asyncio.to_thread(lambda: parts.registry.publish(name, files, checked=adapter, verification=verification))
+        )
+    return adapter.injection.digest
 
 
 def _check(parts: Parts, name: str, files: AdapterFiles) -> Adapter:
     """Everything that can be wrong with an upload, before anything changes."""
-    check_name(name, base_name=parts.resolver.base_name)
+    check_new_name(name, parts.resolver.base_name)
     adapter = read_adapter(name, files)
     check_compatible(adapter.manifest, parts.registry.base)
     if adapter.manifest.chat_format is not None:
@@ -123,6 +148,8 @@ def _version_after(parts: Parts, name: str, change: AdapterChange) -> NameRecord
     if name == parts.resolver.base_name:
         raise BaseModelKept(f"{name} is the base model, not an adapter")
     record = parts.registry.store.record(name)
+    if change.alias is not None:
+        check_new_name(change.alias, parts.resolver.base_name)
     if change.rollback is not None:
         record = record.rolled_back(change.rollback if isinstance(change.rollback, str) else None)
     if change.canary is not None:

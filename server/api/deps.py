@@ -17,6 +17,7 @@ from server.api.auth import KeyRing
 from server.api.limits import RateLimits
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineStopping
+from server.jobs import AdapterJobs
 from server.keys import Caller
 from server.sources.roots import AdapterRoots
 from server.text.adapter_use import AdapterUse
@@ -49,6 +50,7 @@ class Parts:
     use: AdapterUse
     roots: AdapterRoots
     max_weights_bytes: int
+    jobs: AdapterJobs
     shutdown_grace_seconds: float
     started: int
 
@@ -123,4 +125,5 @@ NEW_CHAT = [
     Depends(count_request),
     Depends(require_allowed_model),
 ]
+ADMIN = [Depends(require_admin_key)]
 CHANGE = [Depends(require_admin_key), Depends(refuse_when_stopping), Depends(require_writable_store)]

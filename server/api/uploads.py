@@ -24,24 +24,18 @@ _SIZES = {name: f"A file of up to {size} bytes" for name, size in MAX_FILE_BYTES
     WEIGHTS_FILE: f"A file of up to --max-adapter-size, by default {DEFAULT_MAX_WEIGHTS_BYTES} bytes"
 }
 
-UPLOAD_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": [NAME_PART, *_REQUIRED],
-                "properties": {
-                    NAME_PART: {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$", "description": NAME_RULE},
-                    **{
-                        name: {"type": "string", "format": "binary", "description": size}
-                        for name, size in _SIZES.items()
-                    },
-                },
-            }
+UPLOAD_CONTENT: dict[str, Any] = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": [NAME_PART, *_REQUIRED],
+            "properties": {
+                NAME_PART: {"type": "string", "pattern": f"^{NAME_PATTERN.pattern}$", "description": NAME_RULE},
+                **{name: {"type": "string", "format": "binary", "description": size} for name, size in _SIZES.items()},
+            },
         }
-    },
+    }
 }
 """The body of an upload, as the OpenAPI document has it."""
 
@@ -61,7 +55,9 @@ async def read_upload(request: Request, *, max_weights_bytes: int) -> Upload:
     Raises UploadInvalid, AdapterTooLarge, and HTTPException for a body that is too large or is not multipart.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise HTTPException(415, "the body must be multipart/form-data, with a part for each file")
+        raise HTTPException(
+            415, "the body must be multipart/form-data with a part for each file, or JSON with name and source"
+        )
     limits = MAX_FILE_BYTES | {WEIGHTS_FILE: max_weights_bytes}
     raise_body_limit(
         request,

@@ -1,7 +1,7 @@
 """What can be wrong with a source. Knows no HTTP: `server.errors` chooses status codes.
 
 SourceError
-├── SourceRefused      the server does not read there: it lies outside the allow-listed roots
+├── SourceRefused      the server does not read there: no setting allows it, or it is no legal source
 └── SourceUnavailable  the source is allowed, but did not give what was asked for
 """
 

@@ -1,5 +1,6 @@
 """Every route of an app, as tests need it: method, a path that can be called, and an example of its body."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ def routes_of(app: FastAPI) -> list[RouteUnderTest]:
     for route in iter_route_contexts(app.routes):
         template = route.path_format
         assert template is not None
-        path = template.replace("{name}", NOBODY).replace("{model}", NOBODY)
+        path = template.replace("{name}", NOBODY).replace("{model}", NOBODY).replace("{job}", NOBODY)
         assert "{" not in path, "a parameter that the tests do not know"
         found += [
             RouteUnderTest(method, template, path, body_model(route), route.include_in_schema)
@@ -47,6 +48,6 @@ def routes_of(app: FastAPI) -> list[RouteUnderTest]:
     return found
 
 
-def methods_of(routes: list[RouteUnderTest], template: str) -> set[str]:
-    """What may be done at one path."""
-    return {route.method for route in routes if route.template == template}
+def methods_of(routes: list[RouteUnderTest], path: str) -> set[str]:
+    """What may be done at one path, which may be one of several templates."""
+    return {route.method for route in routes if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.template), path)}

@@ -250,7 +250,7 @@ async def test_parts_of_an_upload(served: Served) -> None:
     assert "adapter_config.json" in missing.json()["error"]["message"]
     nameless = await client.post(ADAPTERS, files=multipart(soft_prompt_files(1)))
     assert "name" in nameless.json()["error"]["message"]
-    no_form = await client.post(ADAPTERS, json={"name": "x"})
+    no_form = await client.post(ADAPTERS, content=b"x", headers={"content-type": "text/plain"})
     assert "multipart" in no_form.json()["error"]["message"]
     assert [response.status_code for response in (missing, nameless, no_form)] == [400, 400, 415]
 

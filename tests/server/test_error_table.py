@@ -46,8 +46,8 @@ async def test_wrong_methods_are_405_and_told_what_is_allowed(served: Served) ->
     running, client = served
     routes = routes_of(running.app)
     for template in {route.template for route in routes}:
-        allowed = methods_of(routes, template)
         path = next(route.path for route in routes if route.template == template)
+        allowed = methods_of(routes, path)
         for method in set(METHODS) - allowed:
             response = await ask(client, method, path)
             assert response.headers["allow"] == ", ".join(sorted(allowed)), (method, path)
@@ -74,7 +74,8 @@ async def test_names_that_do_not_exist_are_404(served: Served) -> None:
     for route in named:
         for example in route.examples or [None]:
             error = check_error(await ask(client, route.method, route.path, json=example), 404)
-            assert (error["code"], error["param"]) == ("model_not_found", "model"), route.name
+            kind = "job" if "{job}" in route.template else "model"
+            assert (error["code"], error["param"]) == (f"{kind}_not_found", kind), route.name
 
 
 async def test_names_that_are_no_names_are_refused(served: Served) -> None:
@@ -193,7 +194,7 @@ FORM = b"multipart/form-data; boundary=x"
 PART = b"--x\r\ncontent-disposition: form-data; "
 
 NO_FORMS: dict[str, tuple[bytes, bytes | None, int]] = {
-    "JSON": (b"{}", b"application/json", 415),
+    "JSON": (b"{}", b"application/json", 400),
     "nothing": (b"", None, 415),
     "without a boundary": (b"", b"multipart/form-data", 400),
     "not begun": (b"\xff", FORM, 400),

@@ -19,6 +19,9 @@ CHANGING = {
     "POST /v1/adapters/{name}/verify",
     "PATCH /v1/adapters/{name}",
     "DELETE /v1/adapters/{name}",
+    "GET /v1/adapters/jobs",
+    "GET /v1/adapters/jobs/{job}",
+    "DELETE /v1/adapters/jobs/{job}",
     "DELETE /v1/models/{model}",
     "POST /v1/load_lora_adapter",
     "POST /v1/unload_lora_adapter",
@@ -46,7 +49,7 @@ async def test_every_route_asks_for_its_key(tiny_base: Path, tmp_path: Path) -> 
         routes = _routes(running.app)
         assert len(routes) >= 11
         for method, path in routes:
-            url = path.replace("{name}", "nobody").replace("{model}", "nobody")
+            url = path.replace("{name}", "nobody").replace("{model}", "nobody").replace("{job}", "nobody")
             statuses = {
                 key: (await client.request(method, url, headers={"authorization": f"Bearer {key}"})).status_code
                 for key in ("", "wrong", "chat-key", "admin-key")
