@@ -13,6 +13,7 @@ from client.terminal import FAILED, WRONG_USAGE, end, failures, quiet_transforme
 if TYPE_CHECKING:  # the names cost seconds of imports at run time
     from adapters.store import AdapterStore
     from client.adapter_place import AdapterPlace
+    from client.connection import Connection
     from client.findings import Findings
 
 adapters_app = typer.Typer(
@@ -53,19 +54,32 @@ def show_adapter(
 @adapters_app.command("add")
 def add_adapter(
     name: NameArgument,
-    path: Annotated[Path, typer.Argument(help="Directory with adapter_config.json and adapter_model.safetensors.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Directory with adapter_config.json and adapter_model.safetensors; or, with --url, what the server "
+            "fetches by itself: hf://org/repo@revision, s3://bucket/path, gs://bucket/path, az://container/path."
+        ),
+    ],
     store: StoreOption = None,
     url: UrlOption = None,
     api_key: KeyOption = None,
 ) -> None:
     """Publish an adapter; under a name that exists it becomes a new version."""
     from adapters.files import read_adapter_directory
+    from client.adapter_place import ServerPlace
     from client.adapter_tables import added_line
+    from client.remote_fetch import fetch_remotely, is_remote
 
-    if not path.is_dir():
-        end(WRONG_USAGE, f"PATH {path}: not a directory")
+    if is_remote(source):
+        with _server(url, api_key, why=f"SOURCE {source}: servers fetch this; name one with --url") as connection:
+            fetch_remotely(connection, name, source)
+            typer.echo(added_line(ServerPlace(connection).show(name)))
+        return
+    if not Path(source).is_dir():
+        end(WRONG_USAGE, f"SOURCE {source}: not a directory")
     with _place(store, url, api_key, may_create=True) as place:
-        typer.echo(added_line(place.add(name, read_adapter_directory(path))))
+        typer.echo(added_line(place.add(name, read_adapter_directory(Path(source)))))
 
 
 @adapters_app.command("export")
@@ -236,6 +250,17 @@ def chat(
     prompt = "> " if sys.stdin.isatty() else ""
     with failures(), Connection(url, api_key=api_key) as connection:
         run_chat(Conversation(connection, model), stdout(), lambda: input(prompt))
+
+
+@contextmanager
+def _server(url: str | None, api_key: str | None, *, why: str) -> "Iterator[Connection]":
+    """The server of a command that needs one; without it, the program ends and says why."""
+    from client.connection import Connection
+
+    if url is None:
+        end(WRONG_USAGE, why)
+    with failures(), Connection(url, api_key=api_key) as connection:
+        yield connection
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def log_to_stderr(level: int) -> None:
     """Log from this level on; preparing the base model is always told, since it takes a while."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("adapters").setLevel(logging.INFO)
-    for chatty in ("httpx", "uvicorn"):
+    for chatty in ("httpx", "httpx2", "uvicorn"):  # httpx2 is huggingface_hub's: it would log signed addresses
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -24,6 +24,7 @@ from server.config import Settings
 from tests.adapters.making import large_lora_files
 from tests.adapters.probed import probed_files
 from tests.server.building import live_server, soft_prompt_files, tiny_settings
+from tests.server.sources.hub_server import small_hub
 from tests.tiny import CHAT_TEMPLATE, save_tiny_base
 
 
@@ -102,6 +103,18 @@ def test_the_life_of_an_adapter(place: list[str], tmp_path: Path) -> None:
     _good("adapters", "remove", "prod", *place)
     _good("adapters", "remove", "team", *place)
     assert "team" in _bad("adapters", "show", "team", *place)
+
+
+def test_a_server_fetches_what_it_may(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = tiny_settings(base, tmp_path / "store", adapter_sources=("hf://org",))
+    with small_hub(monkeypatch) as hub, live_server(settings) as (running, _):
+        hub.put_adapter("org/support", soft_prompt_files(1))
+        place = ["--url", running.url]
+        assert _good("adapters", "add", "support", "hf://org/support@v2", *place).startswith("support is ")
+        assert "no such revision" in _bad("adapters", "add", "support", "hf://org/support@v9", *place)
+        assert "--adapter-sources" in _bad("adapters", "add", "support", "s3://team/support", *place)
+        assert "a source is" in _bad("adapters", "add", "support", "https://x/support", *place)
+    assert "--url" in _bad("adapters", "add", "support", "hf://org/support", "--store", tmp_path / "store", code=2)
 
 
 def test_mistakes_are_one_line_each(place: list[str], tmp_path: Path) -> None:
