@@ -82,11 +82,20 @@ def read_adapter_descriptor(directory: int, *, max_weights_bytes: int = MAX_WEIG
     return AdapterFiles(config, weights, _read_file(directory, MANIFEST_FILE), _read_file(directory, CARD_FILE))
 
 
+def read_beside(directory: Path, name: str, *, limit: int) -> bytes | None:
+    """A file of another name that lies in an adapter's directory; None where there is none. Raises AdapterInvalid."""
+    return _read_at(directory / name, name, limit=limit)
+
+
 def _read_file(directory: int, name: str, *, limit: int | None = None) -> bytes | None:
-    limit = MAX_FILE_BYTES[name] if limit is None else limit
+    return _read_at(name, name, limit=MAX_FILE_BYTES[name] if limit is None else limit, directory=directory)
+
+
+def _read_at(path: str | Path, name: str, *, limit: int, directory: int | None = None) -> bytes | None:
+    """The bytes of a regular file, if it is there. Raises AdapterInvalid naming the file."""
     try:
         # O_NONBLOCK: opening a FIFO must not wait for its writer.
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
         with open(descriptor, "rb", closefd=True) as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

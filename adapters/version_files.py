@@ -7,13 +7,14 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from uuid import uuid4
 
+from adapters.check_sums import MAX_SUMS_BYTES, SUMS_FILE, sums_of
 from adapters.durable_files import flush_directory, write_durably
 from adapters.errors import AdapterDamaged, AdapterInvalid, AdapterNotFound, StoreFailure
-from adapters.files import AdapterFiles, read_adapter_directory
+from adapters.files import CARD_FILE, AdapterFiles, read_adapter_directory, read_beside
 from adapters.manifest import MANIFEST_FILE, AdapterManifest
 from adapters.weights import Adapter, read_adapter
 
@@ -46,7 +47,10 @@ class VersionFiles:
         return self.read_files(name, digest)[0]
 
     def read_files(self, name: str, digest: str) -> tuple[Adapter, AdapterFiles]:
-        """Read one version and its files, and check that their content still has its digest.
+        """Read one version and its files, and check that each byte of them is what was published.
+
+        Both PEFT files and the maker's facts have the version's digest, and hotprompt.json and the card their check
+        sums, which a version of an older store may lack.
 
         Raises AdapterNotFound; AdapterDamaged for a version that has changed on the disk or is in quarantine;
         StoreFailure where the disk, not the version, is to blame.
@@ -55,6 +59,7 @@ class VersionFiles:
         try:
             files = read_adapter_directory(self.path_of(digest))
             adapter = read_adapter(name, files)
+            sums = read_beside(self.path_of(digest), SUMS_FILE, limit=MAX_SUMS_BYTES)
         except AdapterInvalid as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno != errno.ELOOP:
@@ -66,6 +71,8 @@ class VersionFiles:
             raise AdapterNotFound(f"adapter {name!r} has no version {digest[:12]}") from None
         if adapter.manifest.digest != digest:
             raise AdapterDamaged(f"{label} is damaged on the disk: its digest has changed; {WHAT_TO_DO}")
+        if sums is not None and sums != _sums_of(files.by_name()):
+            raise AdapterDamaged(f"{label} is damaged on the disk: its check sums have changed; {WHAT_TO_DO}")
         return adapter, files
 
     def is_whole(self, digest: str) -> bool:
@@ -91,7 +98,8 @@ class VersionFiles:
             return
         staging = self._scratch / f"version-{uuid4().hex}"
         staging.mkdir()
-        for file_name, content in (files.by_name() | {MANIFEST_FILE: manifest.to_json()}).items():
+        kept = files.by_name() | {MANIFEST_FILE: manifest.to_json()}
+        for file_name, content in (kept | {SUMS_FILE: _sums_of(kept)}).items():
             write_durably(staging / file_name, content)
         flush_directory(staging)
         if target.exists():
@@ -131,6 +139,11 @@ class VersionFiles:
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink()
+
+
+def _sums_of(files: Mapping[str, bytes]) -> bytes:
+    """Of what the digest of a version does not cover, or not byte by byte."""
+    return sums_of({name: files[name] for name in (MANIFEST_FILE, CARD_FILE) if name in files})
 
 
 def _is_there(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Forks a writer for every system call of every change to a store, and ends it there.
 
-Run as a module, with DIRECTORY MOMENT..., each moment `before` or `after`; after a call is before the next one.
+Run as a module, with DIRECTORY MOMENTS CHANGE...; moments are `before`, `after` or both with a comma, and after a call
+is before the next one.
 Writes one JSON line: the number of deaths of each change, and every problem found. It is a process of its own because
 a fork is cheap only where torch is imported and no other thread runs.
 """
@@ -83,14 +84,14 @@ def deaths_of(change: str, moments: list[str], scratch: Path, template: Path) ->
     raise AssertionError("a change ends")
 
 
-def main(directory: Path, moments: list[str]) -> None:
-    """Let every change die everywhere."""
+def main(directory: Path, moments: list[str], changes: list[str]) -> None:
+    """Let each of the changes die everywhere."""
     torch.set_num_threads(1)  # threads of torch would not survive a fork
     template = directory / "template"
     filled_store(template)
     deaths, problems = dict[str, int](), list[str]()
     with mock.patch.object(os, "fsync"):  # only a power cut would show whether it is done
-        for number, change in enumerate(CHANGES):
+        for number, change in enumerate(changes):
             scratch = directory / str(number)
             scratch.mkdir()
             deaths[change], found = deaths_of(change, moments, scratch, template)
@@ -99,4 +100,4 @@ def main(directory: Path, moments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])

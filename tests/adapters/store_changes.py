@@ -1,22 +1,28 @@
 """Every way to change a store, and what a store looks like from outside: for tests that disturb the change."""
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from adapters.records import AliasRecord, NameRecord
 from adapters.store import AdapterStore
+from adapters.tar_format import read_tar, tar_of
+from adapters.verification import NO_PROBES, unverified
 from tests.adapters.making import adapter_files
 
 Change = Callable[[AdapterStore], object]
-State = Mapping[str, tuple[str, tuple[str, ...], bool] | str]
+State = Mapping[str, tuple[object, ...] | str]
+REPLAYED = unverified(NO_PROBES, "float32", checked=1)
+TAR = tar_of(adapter_files(seed=9, manifest=b"{}"))
 
 
 def filled_store(root: Path) -> AdapterStore:
-    """`a` with two versions, `b` pinned, `shared` with a version of `a`, `prod` for `b`, and `hurt`, damaged."""
+    """`a` has two versions, `b` is pinned, `shared` has a version of `a` and a canary, `prod` is `b`, `hurt` hurt."""
     store = AdapterStore(root)
-    for name, seed in (("a", 1), ("a", 2), ("b", 3), ("shared", 1)):
+    for name, seed in (("a", 1), ("a", 2), ("b", 3), ("shared", 4), ("shared", 1)):
         store.publish(name, adapter_files(seed=seed))
+    store.canary("shared", store.record("shared").versions[0].digest, 5)
     store.pin("b", pinned=True)
     store.alias("prod", "b")
     digest = store.publish("hurt", adapter_files(seed=8)).manifest.digest
@@ -36,6 +42,10 @@ CHANGES: dict[str, Change] = {
     "delete a name": lambda store: store.remove("a"),
     "delete a damaged name": lambda store: store.remove("hurt"),
     "roll back": lambda store: store.rollback("a"),
+    "import": lambda store: store.publish("imported", read_tar(io.BytesIO(TAR))),
+    "start a canary": lambda store: store.canary("a", store.record("a").versions[0].digest, 30),
+    "end a canary": lambda store: store.end_canary("shared"),
+    "note what probes said": lambda store: store.note_verification("a", store.record("a").current, REPLAYED),
     "pin": lambda store: store.pin("a", pinned=True),
 }
 
@@ -45,10 +55,11 @@ def state_of(store: AdapterStore) -> State:
     return {record.name: _told(record) for record in store.records()}
 
 
-def _told(record: NameRecord | AliasRecord) -> tuple[str, tuple[str, ...], bool] | str:
+def _told(record: NameRecord | AliasRecord) -> tuple[object, ...] | str:
     if isinstance(record, AliasRecord):
         return record.target
-    return record.current, tuple(version.digest for version in record.versions), record.pinned
+    versions = tuple((version.digest, version.verification) for version in record.versions)
+    return record.current, versions, record.pinned, record.canary
 
 
 def read_everything(store: AdapterStore, *, but: str) -> None:

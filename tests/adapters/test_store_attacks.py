@@ -3,59 +3,67 @@
 import os
 import random
 import string
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from adapters.check_sums import SUMS_FILE
 from adapters.errors import AdapterDamaged, AdapterError
+from adapters.files import AdapterFiles
 from adapters.store import AdapterStore
-from adapters.tensor_file import WEIGHTS_FILE
 from tests.adapters.making import adapter_files
 
 ESCAPES = (
     *("..", "../", "..\\", "/", "//", "\\", "\0", "%2e%2e", "%2f", "%00", "．．", "／", "‥", "\u202e", "\ud800", "~"),
     *(".json", "@", "@abcdef", ":", "CON", "\n", "etc/passwd", "tmp", "names", "quarantine", "lock", "link", "a", " "),
 )
-PEFT_FILES = ("adapter_config.json", WEIGHTS_FILE)
 
 
 @pytest.mark.parametrize("flips", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_every_flipped_bit_is_found_at_load(tmp_path: Path, flips: int) -> None:
-    """In one file of one of twenty adapters at a time."""
+    """One bit at a time of all that lies in twenty versions."""
     chance = random.Random(flips)
     store = AdapterStore(tmp_path / "store")
-    manifest = b'{"chat_format": {"template": "{{ messages }}", "system_prompt": "Be kind."}}'
-    digests = [
-        store.publish(f"a{seed}", adapter_files(seed=seed, manifest=manifest)).manifest.digest for seed in range(20)
-    ]
-    found = 0
-    for _ in range(flips):
-        digest = chance.choice(digests)
-        path = store.path_of(digest) / chance.choice(PEFT_FILES)
+    digests = [store.publish(f"a{seed}", whole_files(seed)).manifest.digest for seed in range(20)]
+    paths = [path for digest in digests for path in sorted(store.path_of(digest).iterdir())]
+    assert len(paths) == 20 * 5
+    for path in chance.choices(paths, weights=[path.stat().st_size for path in paths], k=flips):
         whole = path.read_bytes()
         damaged = bytearray(whole)
         damaged[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
         path.write_bytes(damaged)
-        with suppress(AdapterDamaged):
-            store.read("a", digest)
-            pytest.fail(f"not found: {path.name}")
-        found += 1
+        with pytest.raises(AdapterDamaged):
+            store.read("a", path.parent.name)
         path.write_bytes(whole)
-    assert found == flips
     for digest in digests:
         store.read("a", digest)
 
 
-def test_a_flipped_bit_of_the_makers_facts_is_found_or_changes_nothing(tmp_path: Path) -> None:
+def test_every_truncated_file_of_a_version_is_found_at_load(tmp_path: Path) -> None:
     store = AdapterStore(tmp_path / "store")
-    manifest = b'{"chat_format": {"template": "{{ messages }}", "system_prompt": "Be kind."}}'
-    adapter = store.publish("a", adapter_files(manifest=manifest))
+    digest = store.publish("a", whole_files(1)).manifest.digest
+    for path in store.path_of(digest).iterdir():
+        whole = path.read_bytes()
+        for length in range(len(whole)):
+            path.write_bytes(whole[:length])
+            with pytest.raises(AdapterDamaged):
+                store.read("a", digest)
+        path.write_bytes(whole)
+
+
+def test_a_version_of_an_older_store_has_no_check_sums(tmp_path: Path) -> None:
+    """A flipped bit of the maker's facts is found by the digest, then, or changes nothing."""
+    store = AdapterStore(tmp_path / "store")
+    adapter = store.publish("a", whole_files(1))
     path = store.path_of(adapter.manifest.digest) / "hotprompt.json"
+    (path.parent / SUMS_FILE).unlink()
     whole = path.read_bytes()
     found = 0
     for position in range(len(whole)):
@@ -67,6 +75,20 @@ def test_a_flipped_bit_of_the_makers_facts_is_found_or_changes_nothing(tmp_path:
         except AdapterDamaged:
             found += 1
     assert found > len(whole) / 3
+
+
+def test_the_check_sums_are_those_of_the_program(tmp_path: Path) -> None:
+    store = AdapterStore(tmp_path / "store")
+    digest = store.publish("a", whole_files(1)).manifest.digest
+    command = ["sha256sum", "--check", "--strict", SUMS_FILE]
+    said = subprocess.run(command, cwd=store.path_of(digest), check=True, capture_output=True, text=True).stdout
+    assert said == "hotprompt.json: OK\nREADME.md: OK\n"
+
+
+def whole_files(seed: int) -> AdapterFiles:
+    """An adapter with all the files that one may have."""
+    manifest = b'{"chat_format": {"template": "{{ messages }}", "system_prompt": "Be kind."}}'
+    return replace(adapter_files(seed=seed, manifest=manifest), card=b"# An adapter\n")
 
 
 class OpenedPaths:

@@ -18,16 +18,20 @@ from tests.adapters.faulty_calls import REFUSALS, Refusal
 from tests.adapters.making import adapter_files
 from tests.adapters.store_changes import CHANGES, filled_store, litter_of, read_everything, state_of
 
+FEW_CHANGES = ["publish a new version", "publish what is damaged", "move an alias", "delete a name"]
+
 
 @pytest.mark.parametrize(
-    "moments", [["before"], pytest.param(["before", "after"], marks=pytest.mark.slow)], ids=lambda moments: moments[-1]
+    ("moments", "changes"),
+    [(["before"], FEW_CHANGES), pytest.param(["before", "after"], list(CHANGES), marks=pytest.mark.slow)],
+    ids=["before each of a few", "before and after each"],
 )
-def test_killed_at_every_system_call(tmp_path: Path, moments: list[str]) -> None:
-    command = [sys.executable, "-m", "tests.adapters.dying_writer", str(tmp_path), *moments]
+def test_killed_at_every_system_call(tmp_path: Path, moments: list[str], changes: list[str]) -> None:
+    command = [sys.executable, "-m", "tests.adapters.dying_writer", str(tmp_path), ",".join(moments), *changes]
     finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=280)
     summary = json.loads(finished.stdout)
     assert summary["problems"] == []
-    assert set(summary["deaths"]) == set(CHANGES)
+    assert set(summary["deaths"]) == set(changes)
     assert min(summary["deaths"].values()) >= 15 * len(moments), "too few calls for one that is flushed"
 
 
@@ -98,7 +102,7 @@ def test_a_start_that_the_disk_refuses_changes_nothing(tmp_path: Path, error: in
         store = AdapterStore(root)
         assert state_of(store) == before
         read_everything(store, but="hurt")
-        assert len(list((root / "versions").iterdir())) + len(list(root.glob("quarantine/*"))) == 4
+        assert len(list((root / "versions").iterdir())) + len(list(root.glob("quarantine/*"))) == 5
         shutil.rmtree(root)
 
 
