@@ -248,5 +248,61 @@ def train(
         raise typer.Exit(FAILED)
 
 
+@app.command()
+def evaluate(
+    adapter: Annotated[
+        str,
+        typer.Argument(metavar="ADAPTER", help="A directory, a name in the store, or one of the server."),
+    ],
+    data: Annotated[list[str], typer.Option(help="Held-out rows, in any form that train reads; may be repeated.")],
+    base: Annotated[str | None, typer.Option(help="Base model, as in serve.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Directory of the adapter store. Default: HOTPROMPT_STORE, or store in HOTPROMPT_HOME."),
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="A running server that answers, in place of this machine.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="HOTPROMPT_API_KEY", help="Key for the server.", show_envvar=True)
+    ] = None,
+    data_format: Annotated[str | None, typer.Option(help="Form of the rows. Default: auto.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="auto, classification or text. Default: auto, told by how few and short the answers are."),
+    ] = None,
+    with_base: Annotated[  # noqa: FBT002
+        bool, typer.Option("--with-base/--without-base", help="Measure the base model beside it.")
+    ] = True,
+    limit: Annotated[str | None, typer.Option(help="Measure the first so many rows.")] = None,
+    max_new_tokens: Annotated[
+        str | None, typer.Option(help="Longest answer. Default: a little more than the longest expected one.")
+    ] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Rows computed together. Default: 16.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Decides the resampled rows of the intervals. Default: 42.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32, of the base model.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    report: Annotated[str | None, typer.Option(help="JSON file to write, with every figure and answer.")] = None,
+    confusion: Annotated[
+        str | None, typer.Option(help="Picture of the confusion matrices to write, PNG or SVG.")
+    ] = None,
+) -> None:
+    """Measure an adapter on held-out rows, beside its base model."""
+    flags = {key: value for key, value in locals().items() if value is not None}
+    log_to_stderr(logging.WARNING)
+    quiet_transformers()
+    from adapters.errors import AdapterError, BaseModelError
+    from training.config import checked
+    from training.errors import ConfigError, DataError, TrainingError
+    from training.evaluate_adapter import EvaluateConfig, evaluate_adapter
+
+    try:
+        evaluate_adapter(checked(EvaluateConfig, flags), stdout())
+    except ConfigError as error:
+        end(WRONG_USAGE, *error.problems)
+    except DataError as error:
+        end(FAILED, *str(error).splitlines())
+    except (TrainingError, AdapterError, BaseModelError) as error:
+        end(FAILED, str(error))
+
+
 if __name__ == "__main__":
     main()

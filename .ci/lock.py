@@ -1,4 +1,4 @@
-"""Prints requirements.lock: exact pins of everything that pyproject.toml and its dev extra need, as installed here.
+"""Prints requirements.lock: exact pins of everything that pyproject.toml, with its extras train and dev, needs here.
 
 Run it as `make lock` in an environment where the newest wanted versions work. Local versions (+cpu) are left out, so
 that the lock fits machines with CUDA and without.
@@ -21,7 +21,8 @@ CUDA_ONLY = ("nvidia-", "triton", "cuda-")
 
 def main() -> None:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"], *BUILD_NEEDS]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["train"], *extras["dev"], *BUILD_NEEDS]
     pins: dict[str, str] = {}
     for requirement in wanted:
         _collect(Requirement(requirement), pins)

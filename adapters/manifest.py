@@ -34,6 +34,16 @@ class BaseIdentity(_Record):
     tokenizer_fingerprint: str = Field(max_length=64)
 
 
+class ScoreFacts(_Record):
+    """One measure of held-out answers before and after training, and the 95 % interval of the difference."""
+
+    name: str = Field(max_length=64)
+    before: float
+    after: float
+    difference_low: float
+    difference_high: float
+
+
 class EvaluationFacts(_Record):
     """What held-out data said before and after training; losses are nats per answer token, matches a share of rows."""
 
@@ -42,6 +52,7 @@ class EvaluationFacts(_Record):
     loss_after: float
     exact_match_before: float = Field(ge=0, le=1)
     exact_match_after: float = Field(ge=0, le=1)
+    scores: tuple[ScoreFacts, ...] = Field(default=(), max_length=32)
 
 
 class TrainingFacts(_Record):

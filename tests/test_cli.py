@@ -1,5 +1,6 @@
 """The command line: what it says, where it says it, and its exit codes, over a store and over a running server."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -226,6 +227,27 @@ def test_training_data_mistakes_are_told_before_training(base: Path, tmp_path: P
     assert "rows.jsonl" in result.stderr
     assert "line 2" in result.stderr
     assert "output" in result.stderr
+
+
+def test_evaluating_here_and_through_a_server_gives_the_same_answers(base: Path, tmp_path: Path) -> None:
+    rows = [{"instruction": f"colour {n}", "output": "red" if n % 2 else "green"} for n in range(6)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    store = tmp_path / "store"
+    AdapterStore(store).publish("mine", soft_prompt_files(3))
+    flags = ["--data", data, "--max-new-tokens", 6]
+    here, there = tmp_path / "here.json", tmp_path / "there.json"
+    with live_server(tiny_settings(base, store)) as (running, _):
+        printed = _good("evaluate", "mine", "--url", running.url, *flags, "--report", there)
+        assert "nobody" in _bad("evaluate", "nobody", "--url", running.url, *flags)
+    assert "label accuracy" in printed
+    _good("evaluate", "mine", "--store", store, "--base", base, "--dtype", "float32", *flags, "--report", here)
+    answers = [
+        [(row["base"], row["adapter"]) for row in json.loads(file.read_text())["rows"]] for file in (here, there)
+    ]
+    assert answers[0] == answers[1]
+    assert len({adapter for _, adapter in answers[0]}) > 1
+    assert "limit: " in _bad("evaluate", "mine", *flags, "--limit", 0, code=2)
 
 
 def test_every_setting_of_serve_has_its_flag() -> None:

@@ -59,13 +59,24 @@ def test_scheduling_imports_no_torch(module: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["serve"], ["train"], ["adapters"], ["adapters", "list"], ["chat"], ["bench"], ["bench", "serve"]],
+    [
+        [],
+        ["serve"],
+        ["train"],
+        ["evaluate"],
+        ["adapters"],
+        ["adapters", "list"],
+        ["chat"],
+        ["bench"],
+        ["bench", "serve"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     statement = f"""import contextlib, io, hotprompt
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     hotprompt.app({[*arguments, "--help"]!r})"""
-    heavy = {"torch", "transformers", "peft", "fastapi", "httpx", "matplotlib", "server", "training", "adapters"}
+    heavy = {"torch", "transformers", "peft", "fastapi", "httpx", "matplotlib", "nltk", "sacrebleu"}
+    heavy |= {"server", "training", "adapters"}
     assert not _imported_by(statement) & heavy
 
 
@@ -97,7 +108,8 @@ def test_the_lock_holds_every_dependency_in_an_allowed_version() -> None:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if not line.startswith("#"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for line in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = project["optional-dependencies"]
+    for line in [*project["dependencies"], *extras["train"], *extras["dev"]]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), line
     assert not any("+" in version for version in pins.values()), "a local version is only in one index"

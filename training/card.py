@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from adapters.manifest import BaseIdentity, EvaluationFacts, TrainingFacts
+from training.measures import number, title_of
 from training.trainer import LossPoint
 
 _MAX_CURVE_POINTS = 20
@@ -47,11 +48,23 @@ def _result_section(facts: TrainingFacts) -> str:
 
 def _evaluation_table(evaluation: EvaluationFacts) -> str:
     header = (f"on {evaluation.rows:,} held-out rows", "base model", "with this adapter")
+    if not evaluation.scores:
+        plain = [
+            ("loss, nats per answer token", f"{evaluation.loss_before:.4f}", f"{evaluation.loss_after:.4f}"),
+            ("exact match", f"{evaluation.exact_match_before:.1%}", f"{evaluation.exact_match_after:.1%}"),
+        ]
+        return _table(header, plain)
     rows = [
-        ("loss, nats per answer token", f"{evaluation.loss_before:.4f}", f"{evaluation.loss_after:.4f}"),
-        ("exact match", f"{evaluation.exact_match_before:.1%}", f"{evaluation.exact_match_after:.1%}"),
+        (
+            title_of(score.name),
+            number(score.name, score.before),
+            number(score.name, score.after),
+            f"{number(score.name, score.difference_low, signed=True)} to "
+            f"{number(score.name, score.difference_high, signed=True)}",
+        )
+        for score in evaluation.scores
     ]
-    return _table(header, rows)
+    return _table((*header, "difference, 95 % of resampled rows"), rows)
 
 
 def _curve_section(losses: Sequence[LossPoint]) -> str:

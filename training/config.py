@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -16,6 +16,9 @@ from adapters.naming import NAME_PATTERN, NAME_RULE
 from adapters.peft_config import MAX_VIRTUAL_TOKENS
 from training.errors import ConfigError
 from training.row_forms import DataFormat
+
+Task = Literal["auto", "classification", "text"]
+"""What held-out answers are measured as."""
 
 DEFAULT_INIT_TEXT = "Read the message and give the answer that is asked for, in the same form as in the examples."
 DEFAULT_NUM_VIRTUAL_TOKENS = 20
@@ -34,6 +37,9 @@ Sources = Annotated[
     Field(min_length=1, max_length=64),
 ]
 """Where rows come from: one source or several."""
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class TrainConfig(BaseModel):
@@ -109,6 +115,8 @@ class TrainConfig(BaseModel):
     logging_steps: int = Field(default=10, ge=1)
     """optimiser steps between two reported losses"""
 
+    task: Task = "auto"
+    """what held-out answers are measured as: labels or free text; auto takes few, short, repeated ones for labels"""
     per_device_eval_batch_size: int = Field(default=16, ge=1)
     """rows of one batch of the evaluation"""
     max_new_tokens: int | None = Field(default=None, ge=1)
@@ -178,10 +186,16 @@ def load_train_config(
         else:
             settings[key.strip()] = _override_value(value)
     settings |= {key: value for key, value in (flags or {}).items() if value is not None}
+    return checked(TrainConfig, settings, problems=problems)
+
+
+def checked(kind: type[Settings], settings: Mapping[str, object], *, problems: Sequence[str] = ()) -> Settings:
+    """Settings of a kind. Raises ConfigError with every mistake, the `problems` found before among them."""
     try:
-        config = TrainConfig.model_validate(settings)
+        config = kind.model_validate(dict(settings))
     except ValidationError as error:
-        raise ConfigError([*problems, *(_problem(detail) for detail in error.errors())]) from None
+        found = [_problem(detail, kind) for detail in error.errors()]
+        raise ConfigError([*problems, *found]) from None
     if problems:
         raise ConfigError(problems)
     return config
@@ -218,7 +232,7 @@ def _override_value(text: str) -> Any:
         return text
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _problem(detail: ErrorDetails, kind: type[BaseModel]) -> str:
     """One line: the key, what is wrong, what is allowed."""
     key = str(detail["loc"][0])
     value = detail["input"]
@@ -226,7 +240,7 @@ def _problem(detail: ErrorDetails) -> str:
         case "missing":
             return f"{key}: is required"
         case "extra_forbidden":
-            close = difflib.get_close_matches(key, TrainConfig.model_fields, n=1)
+            close = difflib.get_close_matches(key, kind.model_fields, n=1)
             return f"{key}: no such key" + (f" (did you mean {close[0]}?)" if close else "")
         case "literal_error":
             return f"{key}: {value!r} is not supported (supported: {detail['ctx']['expected']})"

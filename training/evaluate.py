@@ -2,16 +2,32 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from training.examples import Collator, Example
-from training.loss import summed_answer_loss
 from training.model import max_positions
+from training.row_losses import RowLoss, row_losses
 
 _SPARE_TOKENS = 8
 """How much longer than the expected answer a generated one may be: other tokens may spell the same text."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRow:
+    """One held-out row with the answer that was given. `loss` is None where nobody could work it out."""
+
+    question: str
+    expected: str
+    answer: str
+    loss: RowLoss | None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the answer is the expected one, blanks at both ends aside."""
+        return self.answer.strip() == self.expected.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +36,58 @@ class Evaluation:
 
     loss: float
     exact_match: float
+    rows: tuple[MeasuredRow, ...]
+    """In the order of the examples."""
+
+
+class Subject(Protocol):
+    """A model that can be measured: a base, or a base with an adapter."""
+
+    @property
+    def num_virtual_tokens(self) -> int: ...
+
+    def losses(self, batch: Sequence[Example], *, pad_id: int) -> list[RowLoss]:
+        """Of each example."""
+        ...
+
+    def answers(self, batch: Sequence[Example], *, max_new_tokens: int, stop_ids: list[int]) -> list[list[int]]:
+        """Greedy, without the stop token."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InBatches:
+    """A transformers model as it is, or with a soft prompt `[num_virtual_tokens, hidden_size]` before each row."""
+
+    model: PreTrainedModel
+    soft_prompt: torch.Tensor | None
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        return 0 if self.soft_prompt is None else len(self.soft_prompt)
+
+    def losses(self, batch: Sequence[Example], *, pad_id: int) -> list[RowLoss]:
+        inputs = Collator(pad_id)([example.features() for example in batch])
+        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+        embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
+        mask = inputs["attention_mask"]
+        if self.soft_prompt is not None:
+            rows = self.soft_prompt.to(embeddings).expand(len(batch), -1, -1)
+            embeddings = torch.cat([rows, embeddings], dim=1)
+            mask = torch.cat([mask.new_ones(len(batch), self.num_virtual_tokens), mask], dim=1)
+        return row_losses(
+            self.model,
+            labels=inputs["labels"],
+            num_virtual_tokens=self.num_virtual_tokens,
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+        )
+
+    def answers(self, batch: Sequence[Example], *, max_new_tokens: int, stop_ids: list[int]) -> list[list[int]]:
+        prompts = [example.prompt_ids for example in batch]
+        return generate_greedily(
+            self.model, self.soft_prompt, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,53 +105,38 @@ class Evaluator:
 
         `advance` is told of every batch that is done, in rows.
         """
-        self.model.eval()
-        loss, num_tokens, num_exact = 0.0, 0, 0
-        with torch.no_grad():
-            for batch in self._batches():
-                batch_loss, batch_tokens = self._loss(batch, soft_prompt)
-                loss += batch_loss
-                num_tokens += batch_tokens
-                num_exact += self._num_exact(batch, soft_prompt)
-                advance(len(batch))
-        return Evaluation(loss / num_tokens, num_exact / len(self.examples))
+        return self.measure(InBatches(self.model, soft_prompt), advance=advance)
 
-    def _batches(self) -> Iterator[list[Example]]:
-        """Batches of rows of like length, longest first, so that memory runs out at once or not at all."""
-        ordered = sorted(self.examples, key=lambda example: example.length, reverse=True)
+    def measure(self, subject: Subject, *, advance: Callable[[int], None]) -> Evaluation:
+        """Measure whatever answers; `model` is its base."""
+        self.model.eval()
+        rows: dict[int, MeasuredRow] = {}
+        with torch.no_grad():
+            for numbers in self._batches():
+                batch = [self.examples[number] for number in numbers]
+                rows |= zip(numbers, self._measured(subject, batch), strict=True)
+                advance(len(batch))
+        losses = [row.loss for row in rows.values() if row.loss is not None]
+        return Evaluation(
+            sum(loss.total for loss in losses) / sum(loss.tokens for loss in losses),
+            sum(row.is_exact for row in rows.values()) / len(rows),
+            tuple(rows[number] for number in range(len(rows))),
+        )
+
+    def _batches(self) -> Iterator[list[int]]:
+        """Rows by number, of like length, longest first, so that memory runs out at once or not at all."""
+        ordered = sorted(range(len(self.examples)), key=lambda number: self.examples[number].length, reverse=True)
         for start in range(0, len(ordered), self.batch_size):
             yield ordered[start : start + self.batch_size]
 
-    def _loss(self, batch: list[Example], soft_prompt: torch.Tensor | None) -> tuple[float, int]:
-        inputs = Collator(pad_id=self._stop_ids[0])([example.features() for example in batch])
-        inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
-        embeddings = self.model.get_input_embeddings()(inputs["input_ids"])
-        mask = inputs["attention_mask"]
-        num_virtual_tokens = 0
-        if soft_prompt is not None:
-            num_virtual_tokens = len(soft_prompt)
-            rows = soft_prompt.to(embeddings).expand(len(batch), -1, -1)
-            embeddings = torch.cat([rows, embeddings], dim=1)
-            mask = torch.cat([mask.new_ones(len(batch), num_virtual_tokens), mask], dim=1)
-        total, count = summed_answer_loss(
-            self.model,
-            labels=inputs["labels"],
-            num_virtual_tokens=num_virtual_tokens,
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-        )
-        return float(total), count
-
-    def _num_exact(self, batch: list[Example], soft_prompt: torch.Tensor | None) -> int:
-        answers = generate_greedily(
-            self.model,
-            soft_prompt,
-            [example.prompt_ids for example in batch],
-            max_new_tokens=self._num_new_tokens(batch, 0 if soft_prompt is None else len(soft_prompt)),
-            stop_ids=self._stop_ids,
-        )
-        texts = self.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        return sum(text.strip() == example.answer.strip() for text, example in zip(texts, batch, strict=True))
+    def _measured(self, subject: Subject, batch: list[Example]) -> Iterator[MeasuredRow]:
+        losses = subject.losses(batch, pad_id=self._stop_ids[0])
+        max_new_tokens = self._num_new_tokens(batch, subject.num_virtual_tokens)
+        answers = subject.answers(batch, max_new_tokens=max_new_tokens, stop_ids=self._stop_ids)
+        for example, loss, answer in zip(batch, losses, answers, strict=True):
+            question = str(self.tokenizer.decode(example.prompt_ids))
+            text = str(self.tokenizer.decode(answer, skip_special_tokens=True))
+            yield MeasuredRow(question, example.answer, text, loss)
 
     def _num_new_tokens(self, batch: list[Example], num_virtual_tokens: int) -> int:
         """As many as an exact answer can need, and no more than the base model has positions for."""
@@ -134,9 +187,10 @@ def generate_greedily(
             pad_token_id=stop_ids[0],
         ),
     )
-    return [_before_stop(answer, stop_ids) for answer in generated.tolist()]
+    return [before_stop(answer, stop_ids) for answer in generated.tolist()]
 
 
-def _before_stop(ids: list[int], stop_ids: list[int]) -> list[int]:
+def before_stop(ids: list[int], stop_ids: list[int]) -> list[int]:
+    """An answer without its stop token and what stands behind it."""
     end = next((position for position, id_ in enumerate(ids) if id_ in stop_ids), len(ids))
     return ids[:end]

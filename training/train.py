@@ -18,8 +18,10 @@ from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, T
 from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
+from training.comparison import Comparison, compare_rows, score_facts
+from training.comparison_table import print_comparison
 from training.config import TrainConfig, scalars
-from training.errors import NothingTrained
+from training.errors import NothingTrained, TrainingError
 from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files
 from training.model import add_soft_prompt, count_parameters, num_virtual_tokens
@@ -89,8 +91,10 @@ def train(config: TrainConfig, *, console: Console) -> TrainResult:
     # measure the adapter
     after = None if loop.interrupted else _measure_unless_interrupted(evaluator, model, console)
 
+    comparison = _compared(before, after, run, config, console)
+
     # publish
-    return _publish(model, run, config, dtype, loop, _evaluation_facts(evaluator, before, after), console)
+    return _publish(model, run, config, dtype, loop, _evaluation_facts(before, after, comparison), console)
 
 
 def _run_loop(
@@ -183,17 +187,33 @@ def _probes_unless_interrupted(model: PeftModel, run: PreparedRun, loop: LoopFac
         return None
 
 
+def _compared(
+    before: Evaluation | None, after: Evaluation | None, run: PreparedRun, config: TrainConfig, console: Console
+) -> Comparison | None:
+    """Every measure of the held-out answers, printed; a trained adapter is not lost where one cannot be taken."""
+    if before is None or after is None:
+        return None
+    try:
+        comparison = compare_rows(before.rows, after.rows, task=config.task, seed=config.seed)
+    except TrainingError as error:
+        say(console, f"warning: {error}")
+        return None
+    print_comparison(console, comparison, adapter=config.name, base=run.base.name)
+    return comparison
+
+
 def _evaluation_facts(
-    evaluator: Evaluator | None, before: Evaluation | None, after: Evaluation | None
+    before: Evaluation | None, after: Evaluation | None, comparison: Comparison | None
 ) -> EvaluationFacts | None:
-    if evaluator is None or before is None or after is None:
+    if before is None or after is None:
         return None
     return EvaluationFacts(
-        rows=len(evaluator.examples),
+        rows=len(after.rows),
         loss_before=before.loss,
         loss_after=after.loss,
         exact_match_before=before.exact_match,
         exact_match_after=after.exact_match,
+        scores=() if comparison is None else score_facts(comparison),
     )
 
 
