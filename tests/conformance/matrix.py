@@ -19,9 +19,11 @@ limits; this page says what was proved, and by what, beside what other servers h
 `movie-sentiment`. Node itself comes with them; CI runs it.
 
 hotprompt's column is generated from the tests named below: ✓ is honoured, 400 is refused by name. Nothing is accepted
-and ignored. The other columns come from reading source and documentation (vLLM 0.32, SGLang 0.5.23,
-`transformers serve` 5.23, and llama.cpp in November 2026), not from running the servers: ✗ not found there, ~ in part,
-? not looked up.
+and ignored. No other server was run for this page. `transformers serve`'s column is its installed source, 5.23, read
+cell by cell. vLLM's is source and documentation of 0.32; the cells with words, and those of `echo`, unknown fields,
+unknown models and keys, were checked again in the installed package. SGLang's (0.5.23) and llama.cpp's (November 2026)
+are source and documentation, read once. ✗ not found there, ~ in part, ? not looked up; "batched" is
+`--continuous-batching`.
 """
 
 _FOOT = """

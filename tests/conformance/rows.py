@@ -1,6 +1,6 @@
 """The rows of docs/openai.md: what tests prove of hotprompt, and what was read of its peers. Renders nothing.
 
-What is said of peers was read in their source, as the page itself says; "?" was not looked up.
+Where each column comes from, the page itself says; "?" was not looked up.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,6 @@ class Row:
 
 
 ALL = Peers(YES, YES, YES, YES)
-NOBODY_LOOKED = Peers(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN)
 NOT_TRANSFORMERS = Peers(YES, YES, NO, YES)
 
 _BY_GENERATION_CONFIG = Peers(YES, YES, "~ in generation_config", YES)
@@ -53,17 +52,21 @@ CHAT = (
         Peers(YES, YES, "~ always sent", YES),
     ),
     Row("`n`", ("openai_sampling: n", "langchain_chat: n", "openai_chat.mjs: n"), NOT_TRANSFORMERS),
-    Row("`stop`", ("openai_sampling: stop", "langchain_chat: stop", "ai_sdk.mjs: stopSequences"), ALL),
+    Row(
+        "`stop`",
+        ("openai_sampling: stop", "langchain_chat: stop", "ai_sdk.mjs: stopSequences"),
+        Peers(YES, YES, "✓ but batched: ignored", YES),
+    ),
     Row(
         "`max_tokens`, `max_completion_tokens`",
         ("openai_sampling: max_tokens, max_completion_tokens, ignore_eos",),
         ALL,
     ),
-    Row("`min_tokens`", ("openai_sampling: min_tokens",), Peers(YES, UNKNOWN, UNKNOWN, UNKNOWN)),
+    Row("`min_tokens`", ("openai_sampling: min_tokens",), Peers(YES, UNKNOWN, "~ in generation_config", UNKNOWN)),
     Row(
         "`ignore_eos`",
         ("openai_sampling: max_tokens, max_completion_tokens, ignore_eos",),
-        NOBODY_LOOKED,
+        Peers(YES, UNKNOWN, "✗ 422", UNKNOWN),
     ),
     Row(
         "`temperature`, `top_p`",
@@ -92,7 +95,11 @@ CHAT = (
         ("openai_sampling: presence_penalty, frequency_penalty, repetition_penalty",),
         _BY_GENERATION_CONFIG,
     ),
-    Row("`logit_bias`", ("openai_sampling: logit_bias", "langchain_chat: penalties and logit_bias"), ALL),
+    Row(
+        "`logit_bias`",
+        ("openai_sampling: logit_bias", "langchain_chat: penalties and logit_bias"),
+        Peers(YES, YES, "✓ but batched: the first request's for all", YES),
+    ),
     Row(
         "`logprobs`, `top_logprobs`",
         (
@@ -163,31 +170,54 @@ CHAT = (
     ),
     Row("`parallel_tool_calls`", ("openai_tools: parallel_tool_calls",), NOT_TRANSFORMERS),
     Row("`continue_final_message`", ("openai_chat: continue_final_message",), NOT_TRANSFORMERS),
-    Row("`add_generation_prompt`", ("openai_chat: add_generation_prompt",), NOBODY_LOOKED),
-    Row("text parts, `name`", ("openai_chat: text parts", "openai_chat: name"), NOBODY_LOOKED),
-    Row("role `developer`", ("openai_chat: roles system and developer",), NOBODY_LOOKED),
+    Row("`add_generation_prompt`", ("openai_chat: add_generation_prompt",), Peers(YES, UNKNOWN, "✗ 422", UNKNOWN)),
+    Row(
+        "text parts, `name`",
+        ("openai_chat: text parts", "openai_chat: name"),
+        Peers(UNKNOWN, UNKNOWN, "~ `name` is dropped", UNKNOWN),
+    ),
+    Row(
+        "role `developer`",
+        ("openai_chat: roles system and developer",),
+        Peers(UNKNOWN, UNKNOWN, "~ if the template has it", UNKNOWN),
+    ),
     Row(
         "`user`, `metadata`, `store: false`, `service_tier`, `modalities`",
         ("openai_chat: metadata, user, store: false, service_tier, modalities",),
-        NOBODY_LOOKED,
+        Peers("✗ ignored", UNKNOWN, "✗ ignored", UNKNOWN),
     ),
-    Row("images and audio", ("openai_errors: images and audio are refused",), NOBODY_LOOKED, refused=True),
-    Row("fields that are unknown", ("openai_errors: 400 names the field",), NOBODY_LOOKED, refused=True),
+    Row(
+        "images and audio",
+        ("openai_errors: images and audio are refused",),
+        Peers("✓ where the model has them", UNKNOWN, "✓ where the model has them, else dropped", UNKNOWN),
+        refused=True,
+    ),
+    Row(
+        "fields that are unknown",
+        ("openai_errors: 400 names the field",),
+        Peers("ignored", UNKNOWN, "422", UNKNOWN),
+        refused=True,
+    ),
 )
 
 ROUTES = (
     Row(
         "`POST /v1/completions`",
         ("openai_routes: /v1/completions", "openai_routes: /v1/completions logprobs"),
-        ALL,
+        Peers(YES, YES, "~ one string a request, no `n`, no `logprobs`", YES),
     ),
-    Row("… `echo`", ("openai_routes: /v1/completions echo",), Peers(YES, YES, UNKNOWN, UNKNOWN)),
+    Row("… `echo`", ("openai_routes: /v1/completions echo",), Peers(YES, YES, "✗ ignored", UNKNOWN)),
     Row(
         "… `echo` with `logprobs`, `max_tokens: 0`",
         ("openai_routes: /v1/completions echo with logprobs, max_tokens 0",),
-        Peers(YES, UNKNOWN, UNKNOWN, UNKNOWN),
+        Peers(YES, UNKNOWN, "✗ ignored", UNKNOWN),
     ),
-    Row("… `suffix`", ("openai_routes: /v1/completions suffix is refused",), NOBODY_LOOKED, refused=True),
+    Row(
+        "… `suffix`",
+        ("openai_routes: /v1/completions suffix is refused",),
+        Peers("~ models that fill in the middle", UNKNOWN, "✗ put behind the answer as it is", UNKNOWN),
+        refused=True,
+    ),
     Row(
         "`POST /v1/responses`",
         (
@@ -214,7 +244,7 @@ ROUTES = (
     Row(
         "`POST /v1/chat/completions/render`",
         ("openai_routes: /v1/chat/completions/render",),
-        Peers(YES, PARTLY, NO, "✓ `/apply-template`"),
+        Peers("~ with `--enable-scale-out`", PARTLY, NO, "✓ `/apply-template`"),
     ),
 )
 
@@ -222,22 +252,22 @@ BEHAVIOUR = (
     Row(
         "an unknown model is 404",
         ("openai_errors: 404 for an unknown model", "openai_chat.mjs: 404 for an unknown model", "ai_sdk.mjs: errors"),
-        NOBODY_LOOKED,
+        Peers(YES, UNKNOWN, "✗ fetched from the hub, or 400", UNKNOWN),
     ),
     Row(
         "400 names the field",
         ("openai_errors: 400 names the field", "openai_chat.mjs: 400 names the field"),
-        Peers(UNKNOWN, UNKNOWN, "422; seven fields are ignored", UNKNOWN),
+        Peers(UNKNOWN, UNKNOWN, "~ 422 for unknown ones; 19 of OpenAI's are ignored", UNKNOWN),
     ),
     Row(
         "API keys",
         ("openai_narrow: 401 for a wrong key", "openai_narrow.mjs: 401 for a wrong key"),
-        Peers("✓ for some paths", "✓ and an admin key", NO, YES),
+        Peers("✓ for some paths, `/tokenize` not among them", "✓ and an admin key", NO, YES),
     ),
     Row(
         "a key over its rate limit is 429 with Retry-After, and clients try again",
         ("openai_narrow: 429 with Retry-After from a key over its limit, and tried again",),
-        NOBODY_LOOKED,
+        Peers(NO, UNKNOWN, NO, UNKNOWN),
     ),
     Row(
         "a full server is 503 with Retry-After, and clients try again",
@@ -247,7 +277,7 @@ BEHAVIOUR = (
             "openai_narrow.mjs: a refused request is tried again",
             "ai_sdk_narrow.mjs: a refused request is tried again",
         ),
-        NOBODY_LOOKED,
+        Peers(NO, UNKNOWN, NO, UNKNOWN),
     ),
     Row(
         "who hangs up ends the request",
@@ -265,7 +295,7 @@ BEHAVIOUR = (
             "openai_errors: x-request-id",
             "tests/server/test_surface.py::test_a_good_request_id_is_echoed_and_another_replaced",
         ),
-        NOBODY_LOOKED,
+        Peers("~ with `--enable-request-id-headers`", UNKNOWN, YES, UNKNOWN),
     ),
 )
 
