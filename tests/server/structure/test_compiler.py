@@ -234,7 +234,9 @@ async def test_a_caller_that_leaves_gives_its_worker_back(compiler: GrammarCompi
     assert await allows(compiler, Choice(("a",)), "a")
 
 
-async def test_the_event_loop_turns_while_grammars_are_compiled(compiler: GrammarCompiler) -> None:
+async def test_the_event_loop_turns_while_grammars_are_compiled() -> None:
+    limits = StructureLimits(compile_seconds=60)  # of wall time, of which a busy machine may take any part
+    compiler = GrammarCompiler(tiny_tokenizer(), TINY_VOCAB_SIZE, stop_token_ids=[EOS_ID], limits=limits)
     # Turns are counted, not timed: a compiler on the loop's own thread would leave it one turn for each grammar.
     await compiler.prepare()
     schema = {"anyOf": [{"type": "object", "properties": {f"p{i}_{j}": {} for j in range(20)}} for i in range(50)]}
@@ -244,6 +246,7 @@ async def test_the_event_loop_turns_while_grammars_are_compiled(compiler: Gramma
         await asyncio.sleep(0)
         turns += 1
     await asyncio.gather(*compiling)
+    compiler.close()
     assert turns > 100 * len(compiling)
 
 
