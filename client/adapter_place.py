@@ -1,13 +1,16 @@
 """One set of adapter commands over two places: a store on the disk, and a running server. Prints nothing."""
 
+import io
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from adapters.errors import AdapterError, AdapterNameInvalid
+from adapters.exporting import files_to_export
 from adapters.files import AdapterFiles
-from adapters.naming import check_name
+from adapters.naming import AdapterReference, check_name
 from adapters.records import NameRecord
 from adapters.store import AdapterStore, DamagedName
+from adapters.tar_format import read_tar
 from client.connection import Connection
 
 
@@ -55,6 +58,8 @@ class AdapterPlace(Protocol):
 
     def add(self, name: str, files: AdapterFiles) -> AdapterSummary: ...
 
+    def export(self, reference: str) -> AdapterFiles: ...
+
     def remove(self, name: str) -> None: ...
 
     def pin(self, name: str, *, pinned: bool) -> AdapterSummary: ...
@@ -91,6 +96,9 @@ class StorePlace:
         check_name(name, base_name=self._base_name)
         self._store.publish(name, files)
         return self.show(name)
+
+    def export(self, reference: str) -> AdapterFiles:
+        return files_to_export(self._store, reference)
 
     def remove(self, name: str) -> None:
         self._store.remove(name)
@@ -155,6 +163,10 @@ class ServerPlace:
         check_name(name)
         parts = {file_name: (file_name, content) for file_name, content in files.by_name().items()}
         return self._ask("POST", "/v1/adapters", data={"name": name}, files=parts)
+
+    def export(self, reference: str) -> AdapterFiles:
+        path = f"/v1/adapters/{AdapterReference.parse(reference)}/export"
+        return read_tar(io.BytesIO(self._connection.content(path)))
 
     def remove(self, name: str) -> None:
         self._connection.json("DELETE", _path_of(name))

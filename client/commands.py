@@ -87,18 +87,19 @@ def export_adapter(
     name: Annotated[str, typer.Argument(metavar="NAME[@DIGEST]")],
     path: Annotated[Path, typer.Argument(metavar="FILE.tar", help="Where to; a file that is there is replaced.")],
     store: StoreOption = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
 ) -> None:
-    """Write one version of a store into a tar that `import` reads, anywhere."""
-    from adapters.exporting import files_to_export
+    """Write one version into a tar that import reads, anywhere."""
     from adapters.tar_format import write_tar_file
 
-    with failures():
-        files = files_to_export(_store_at(store), name)
+    with _place(store, url, api_key) as place:
+        files = place.export(name)
         try:
             write_tar_file(path, files)
         except OSError as error:
             end(FAILED, f"FILE {path}: cannot be written: {error.strerror}")
-    typer.echo(f"{name} is in {path}")
+        typer.echo(f"{name} is in {path}")
 
 
 @adapters_app.command("import")

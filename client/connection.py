@@ -31,11 +31,13 @@ class Connection:
     ) -> None:
         self._http.close()
 
+    def content(self, path: str) -> bytes:
+        """The body of an answer as it comes. Raises ServerUnreachable, ServerRefused."""
+        return self._answer("GET", path).content
+
     def json(self, method: str, path: str, **arguments: Any) -> Any:
         """The body of an answer. Raises ServerUnreachable, ServerRefused."""
-        with self._reachable():
-            response = self._http.request(method, path, **arguments)
-        _raise_for_error(response)
+        response = self._answer(method, path, **arguments)
         try:
             return response.json()
         except ValueError:
@@ -53,6 +55,12 @@ class Connection:
                 response.read()
                 _raise_for_error(response)
             yield response.iter_lines()
+
+    def _answer(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        with self._reachable():
+            response = self._http.request(method, path, **arguments)
+        _raise_for_error(response)
+        return response
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:

@@ -141,6 +141,11 @@ def test_an_adapter_moves_to_another_place_in_a_tar(place: list[str], tmp_path: 
     assert "'../x'" in _bad("adapters", "import", tar, "--name", "../x", *place, code=2)
     assert "no adapter is named" in _bad("adapters", "export", "nobody", tar, "--store", origin)
     assert "cannot be written" in _bad("adapters", "export", "team", tmp_path / "no" / "x.tar", "--store", origin)
+    back = tmp_path / "back.tar"
+    _good("adapters", "export", f"other@{first[:12]}", back, *place)
+    assert f"again is {first[:12]}" in _good("adapters", "import", back, "--name", "again", "--store", origin)
+    assert "no adapter is named" in _bad("adapters", "export", "nobody", back, *place)
+    assert "hex digits" in _bad("adapters", "export", "other@x", back, *place, code=2)
     tar.write_bytes(tar.read_bytes()[:-700])
     assert "tar: ends too early" in _bad("adapters", "import", tar, *place)
     assert "tar: cannot be read" in _bad("adapters", "import", tmp_path / "nowhere.tar", *place)

@@ -14,8 +14,11 @@ import httpx
 import pytest
 import torch
 
+from adapters.exporting import files_to_export
 from adapters.files import AdapterFiles
+from adapters.tar_format import read_tar, tar_of
 from adapters.tensor_file import WEIGHTS_FILE
+from adapters.weights import read_adapter
 from tests.adapters.making import adapter_files, large_lora_files, peft_config, random_rows, tensor_bytes
 from tests.server.building import Running, app_client, chat_body, multipart, soft_prompt_files, tiny_settings
 from tests.server.conftest import Served
@@ -311,3 +314,15 @@ async def test_many_changes_of_one_name_at_once_leave_whole_versions(served: Ser
     assert len(record["versions"]) == 8
     by_version = {await _answer(client, f"team@{version['digest']}", max_tokens=30) for version in record["versions"]}
     assert {answer for answer in responses if isinstance(answer, str)} <= by_version
+
+
+async def test_a_version_is_exported_as_a_tar(served: Served) -> None:
+    running, client = served
+    first = (await _upload(client, "team", soft_prompt_files(1))).json()["digest"]
+    await _upload(client, "team", soft_prompt_files(2))
+    answer = await client.get(f"{ADAPTERS}/team@{first[:8]}/export")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-tar")
+    assert answer.content == tar_of(files_to_export(running.services.registry.store, f"team@{first}"))
+    assert read_adapter("team", read_tar(BytesIO(answer.content))).manifest.digest == first
+    for name, status in (("nobody", 404), ("tiny-llama", 404), ("a b", 400), ("team@x", 400)):
+        assert (await client.get(f"{ADAPTERS}/{name}/export")).status_code == status

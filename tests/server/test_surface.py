@@ -23,6 +23,7 @@ CHANGING = {
     "GET /v1/adapters/jobs/{job}",
     "DELETE /v1/adapters/jobs/{job}",
     "DELETE /v1/models/{model}",
+    "GET /v1/adapters/{name}/export",
     "POST /v1/load_lora_adapter",
     "POST /v1/unload_lora_adapter",
 }
