@@ -15,7 +15,7 @@ NODE := $(SUITE)/node/node_modules/installed-$(call checksum,$(SUITE)/node/packa
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients serve test test-slow conformance check fix fuzz demo lock clean
+.PHONY: help install clients serve test test-slow conformance check fix fuzz attack demo lock clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
@@ -76,6 +76,9 @@ fix: install ## mend what lint and format can mend
 
 fuzz: install ## send 10,000 requests, right and wrong, made from the OpenAPI document (about 5 minutes)
 	$(BIN)/python -m tests.server.fuzzing $(ARGS)
+
+attack: install ## kill writers of a store, flip its bits, ask it for hostile names, by the thousand (about 15 minutes)
+	$(BIN)/python -m tests.adapters.store_attacks $(or $(ARGS),--kills 1000 --every-call --flips 10000 --names 100000 --steps 100000)
 
 demo: install ## train, register with a live server and measure, on real film reviews (under 10 minutes)
 	$(BIN)/python -m examples.demo $(ARGS)

@@ -11,12 +11,12 @@ from adapters.store import AdapterStore
 from tests.adapters.making import adapter_files
 
 
-@pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [50, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 def test_killed_writers(tmp_path: Path, kills: int) -> None:
     root = tmp_path / "store"
     AdapterStore(root)
     command = [sys.executable, "-m", "tests.adapters.crashing_writer", str(root), str(kills), str(kills)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=280)
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=590)
     summary = json.loads(finished.stdout)
     assert summary["problems"] == []
     assert summary["acknowledged"] >= kills / 10, "the writers died too young to prove anything"

@@ -23,12 +23,15 @@ FEW_CHANGES = ["publish a new version", "publish what is damaged", "move an alia
 
 @pytest.mark.parametrize(
     ("moments", "changes"),
-    [(["before"], FEW_CHANGES), pytest.param(["before", "after"], list(CHANGES), marks=pytest.mark.slow)],
+    [
+        (["before"], FEW_CHANGES),
+        pytest.param(["before", "after"], list(CHANGES), marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+    ],
     ids=["before each of a few", "before and after each"],
 )
 def test_killed_at_every_system_call(tmp_path: Path, moments: list[str], changes: list[str]) -> None:
     command = [sys.executable, "-m", "tests.adapters.dying_writer", str(tmp_path), ",".join(moments), *changes]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=280)
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=590)
     summary = json.loads(finished.stdout)
     assert summary["problems"] == []
     assert set(summary["deaths"]) == set(changes)
