@@ -1,11 +1,12 @@
 """An adapter as one tar of its files: written to the same bytes everywhere, read member by member. Knows no store.
 
-Only what `tar_of` writes is read: plain ustar members with an adapter's own file names. Whatever a tar may hold beside
+Only what is written so is read: plain ustar members with an adapter's own file names. Whatever a tar may hold beside
 them (links, devices, directories, paths, sparse files, pax and GNU extensions) is refused at its header, unread.
 """
 
 import os
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from tarfile import BLOCKSIZE, TarInfo
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from adapters.tensor_file import WEIGHTS_FILE
 MAX_PADDING_BYTES = 64 * 1024
 """What may follow the end, all zeros: other programs fill their last record up."""
 
+CHUNK_BYTES = 1 << 20
 TAR = "tar"
 _PLAIN_FILE = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _WHAT_IT_IS = {
@@ -36,18 +38,29 @@ _WHAT_IT_IS = {
 }
 
 
-def tar_of(files: AdapterFiles) -> bytes:
-    """The tar of an adapter: equal files give equal bytes, with no time, owner or mode of this machine in them."""
-    parts = []
+def tar_chunks(files: AdapterFiles) -> Iterator[bytes]:
+    """The tar of an adapter, in pieces of up to a MiB.
+
+    Equal files give equal bytes, with no time, owner or mode of this machine in them.
+    """
     for name, content in files.by_name().items():
         member = TarInfo(name)
         member.size = len(content)
-        parts += [member.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % BLOCKSIZE)]
-    return b"".join([*parts, bytes(2 * BLOCKSIZE)])
+        yield member.tobuf(tarfile.USTAR_FORMAT)
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield content[start : start + CHUNK_BYTES]
+        yield bytes(-len(content) % BLOCKSIZE)
+    yield bytes(2 * BLOCKSIZE)
+
+
+def tar_size(files: AdapterFiles) -> int:
+    """How many bytes the tar of an adapter has."""
+    blocks = [1 + -(-len(content) // BLOCKSIZE) for content in files.by_name().values()]
+    return (sum(blocks) + 2) * BLOCKSIZE
 
 
 def read_tar_file(path: Path) -> AdapterFiles:
-    """Read the tar in a file. Raises AdapterInvalid, AdapterTooLarge."""
+    """Read the tar in a file, which is not a pipe. Raises AdapterInvalid, AdapterTooLarge."""
     try:
         with open(path, "rb") as file:
             return read_tar(file)
@@ -56,24 +69,44 @@ def read_tar_file(path: Path) -> AdapterFiles:
 
 
 def read_tar(file: BinaryIO) -> AdapterFiles:
-    """Read a tar from its beginning to its end, each member within the limit of its name.
+    """Read a tar from its beginning to its end, each member within the limit of its name and what is there.
 
     Raises AdapterInvalid for anything but an adapter's files, each there once; AdapterTooLarge before a file over its
     limit is read. Raises OSError.
     """
     found: dict[str, bytes] = {}
-    while (header := _exactly(file, BLOCKSIZE)) != bytes(BLOCKSIZE):
+    reader = _Reader(file)
+    while (header := reader.exactly(BLOCKSIZE)) != bytes(BLOCKSIZE):
         member = _member(header)
         if member.name in found:
             raise AdapterInvalid(member.name, "is there twice")
-        found[member.name] = _exactly(file, member.size)
-        if any(_exactly(file, -member.size % BLOCKSIZE)):
+        found[member.name] = reader.exactly(member.size)
+        if any(reader.exactly(-member.size % BLOCKSIZE)):
             raise AdapterInvalid(member.name, "something is hidden behind it")
-    _check_end(file)
+    _check_end(reader)
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if name not in found:
             raise AdapterInvalid(name, "missing")
     return AdapterFiles(found[CONFIG_FILE], found[WEIGHTS_FILE], found.get(MANIFEST_FILE), found.get(CARD_FILE))
+
+
+class _Reader:
+    """Reads a file from its beginning; what a header announces is not allocated before it is known to be there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.remaining = file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def exactly(self, size: int) -> bytes:
+        """The next bytes. Raises AdapterInvalid where there are fewer."""
+        if size > self.remaining:
+            raise AdapterInvalid(TAR, "ends too early")
+        self.remaining -= size
+        content = self._file.read(size)
+        if len(content) != size:
+            raise AdapterInvalid(TAR, "has changed while it was read")
+        return content
 
 
 def _member(header: bytes) -> TarInfo:
@@ -95,20 +128,12 @@ def _member(header: bytes) -> TarInfo:
     return member
 
 
-def _check_end(file: BinaryIO) -> None:
+def _check_end(reader: _Reader) -> None:
     """The second block of zeros, and nothing else but zeros."""
-    if any(_exactly(file, BLOCKSIZE)):
+    if any(reader.exactly(BLOCKSIZE)):
         raise AdapterInvalid(TAR, "has a block of zeros before its end")
-    padding = file.read(MAX_PADDING_BYTES + 1)
-    if len(padding) > MAX_PADDING_BYTES or any(padding):
+    if reader.remaining > MAX_PADDING_BYTES or any(reader.exactly(reader.remaining)):
         raise AdapterInvalid(TAR, "something follows its end")
-
-
-def _exactly(file: BinaryIO, size: int) -> bytes:
-    content = file.read(size)
-    if len(content) != size:
-        raise AdapterInvalid(TAR, "ends too early")
-    return content
 
 
 def write_tar_file(path: Path, files: AdapterFiles) -> None:
@@ -116,7 +141,7 @@ def write_tar_file(path: Path, files: AdapterFiles) -> None:
     staging = path.with_name(f"{path.name}.part")
     try:
         with open(staging, "wb") as file:
-            file.write(tar_of(files))
+            file.writelines(tar_chunks(files))
             file.flush()
             os.fsync(file.fileno())
         os.replace(staging, path)

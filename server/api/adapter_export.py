@@ -3,10 +3,10 @@
 import asyncio
 
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import StreamingResponse
 
 from adapters.exporting import files_to_export
-from adapters.store import AdapterStore
-from adapters.tar_format import tar_of
+from adapters.tar_format import tar_chunks, tar_size
 from server.api.deps import PartsDep, require_admin_key
 from server.api.guarded_route import GuardedRoute
 
@@ -19,14 +19,11 @@ _TAR_BODY = {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "bi
 @router.get(
     "/v1/adapters/{name}/export",
     dependencies=[Depends(require_admin_key)],
-    response_class=Response,
+    response_class=StreamingResponse,
     responses={200: _TAR_BODY},
 )
 async def export_adapter(name: str, parts: PartsDep) -> Response:
     """The files of the version that a name, an alias or `name@digest` stands for: what a key for chat may not have."""
-    tar = await asyncio.to_thread(_tar_of, parts.registry.store, name)
-    return Response(tar, media_type=MEDIA_TYPE, headers={"content-disposition": f'attachment; filename="{name}.tar"'})
-
-
-def _tar_of(store: AdapterStore, reference: str) -> bytes:
-    return tar_of(files_to_export(store, reference))
+    files = await asyncio.to_thread(files_to_export, parts.registry.store, name)
+    headers = {"content-length": str(tar_size(files)), "content-disposition": f'attachment; filename="{name}.tar"'}
+    return StreamingResponse(tar_chunks(files), media_type=MEDIA_TYPE, headers=headers)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from adapters.records import AliasRecord, NameRecord
 from adapters.store import AdapterStore
-from adapters.tar_format import read_tar, tar_of
+from adapters.tar_format import read_tar, tar_chunks
 from adapters.verification import NO_PROBES, unverified
 from tests.adapters.making import adapter_files
 
 Change = Callable[[AdapterStore], object]
 State = Mapping[str, tuple[object, ...] | str]
 REPLAYED = unverified(NO_PROBES, "float32", checked=1)
-TAR = tar_of(adapter_files(seed=9, manifest=b"{}"))
+TAR = b"".join(tar_chunks(adapter_files(seed=9, manifest=b"{}")))
 
 
 def filled_store(root: Path) -> AdapterStore:

@@ -16,11 +16,23 @@ from adapters.errors import AdapterInvalid, AdapterTooLarge
 from adapters.exporting import files_to_export, read_exported
 from adapters.files import MAX_FILE_BYTES, AdapterFiles
 from adapters.store import AdapterStore
-from adapters.tar_format import MAX_PADDING_BYTES, read_tar, read_tar_file, tar_of, write_tar_file
+from adapters.tar_format import (
+    CHUNK_BYTES,
+    MAX_PADDING_BYTES,
+    read_tar,
+    read_tar_file,
+    tar_chunks,
+    tar_size,
+    write_tar_file,
+)
 from adapters.weights import read_adapter
 from tests.adapters.making import adapter_files
 
 FILES = replace(adapter_files(manifest=b'{"chat_format": null}'), card=b"# Kind\n")
+
+
+def tar_of(files: AdapterFiles) -> bytes:
+    return b"".join(tar_chunks(files))
 
 
 def member(name: str, content: bytes = b"", **fields: Any) -> bytes:
@@ -160,7 +172,16 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.M
     assert (read_tar_file(path), os.listdir(tmp_path)) == (FILES, ["a.tar"])
 
 
-def test_the_limits_hold_for_what_is_exported() -> None:
-    """What the store holds can be exported and read back, at its largest."""
-    files = AdapterFiles(FILES.config, bytes(MAX_FILE_BYTES["adapter_model.safetensors"]))
+def test_large_weights_go_in_pieces() -> None:
+    files = AdapterFiles(FILES.config, random.Random(0).randbytes(2 * CHUNK_BYTES + 1))
+    assert max(map(len, tar_chunks(files))) == CHUNK_BYTES
+    assert len(tar_of(files)) == tar_size(files)
     assert read_tar(io.BytesIO(tar_of(files))) == files
+
+
+def test_what_is_announced_and_not_there_is_not_allocated() -> None:
+    """A header of eight GiB, which weights may have, and nothing behind it."""
+    info = tarfile.TarInfo("adapter_model.safetensors")
+    info.size = MAX_FILE_BYTES["adapter_model.safetensors"]
+    with pytest.raises(AdapterInvalid, match="ends too early"):
+        read_tar(HeaderOnly(info.tobuf(tarfile.GNU_FORMAT)))

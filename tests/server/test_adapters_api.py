@@ -16,7 +16,7 @@ import torch
 
 from adapters.exporting import files_to_export
 from adapters.files import AdapterFiles
-from adapters.tar_format import read_tar, tar_of
+from adapters.tar_format import read_tar, tar_chunks
 from adapters.tensor_file import WEIGHTS_FILE
 from adapters.weights import read_adapter
 from tests.adapters.making import adapter_files, large_lora_files, peft_config, random_rows, tensor_bytes
@@ -322,7 +322,7 @@ async def test_a_version_is_exported_as_a_tar(served: Served) -> None:
     await _upload(client, "team", soft_prompt_files(2))
     answer = await client.get(f"{ADAPTERS}/team@{first[:8]}/export")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-tar")
-    assert answer.content == tar_of(files_to_export(running.services.registry.store, f"team@{first}"))
+    assert answer.content == b"".join(tar_chunks(files_to_export(running.services.registry.store, f"team@{first}")))
     assert read_adapter("team", read_tar(BytesIO(answer.content))).manifest.digest == first
     for name, status in (("nobody", 404), ("tiny-llama", 404), ("a b", 400), ("team@x", 400)):
         assert (await client.get(f"{ADAPTERS}/{name}/export")).status_code == status
