@@ -24,9 +24,10 @@ from tests.server.sources.hub_server import COMMIT, Hub, small_hub
 from tests.server.sources.test_roots import write_files
 
 
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
-    with bucket_server(monkeypatch) as server:
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[BucketServer]:
+    """One server for all tests, which write below paths of their own."""
+    with pytest.MonkeyPatch.context() as monkeypatch, bucket_server(monkeypatch) as server:
         server.make_bucket("team")
         yield server
 
@@ -85,7 +86,7 @@ async def test_a_file_of_several_ranges_and_an_empty_one(fetcher: Fetcher, bucke
 
 
 async def test_what_a_bucket_lacks(fetcher: Fetcher, bucket: BucketServer) -> None:
-    for source in ("s3://team/nowhere", "s3://team"):
+    for source in ("s3://team/nowhere", "s3://team/a"):
         with pytest.raises(AdapterInvalid, match=r"adapter_config.json: missing"):
             await fetched(fetcher, source)
     bucket.put("team/pickle/adapter_config.json", b"{}")
