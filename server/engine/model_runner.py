@@ -119,7 +119,8 @@ def _logit_rows(batch: Batch) -> list[int]:
     """Packed rows whose logits are needed: those that tokens are chosen by, then those that score prompts."""
     rows, first = _last_rows(batch), 0
     for item in batch.items:
-        rows += (first + position - item.start for position in item.scored)
+        if scored := item.scored:
+            rows += range(first + scored.start - item.start, first + scored.stop - item.start)
         first += item.num_tokens
     return rows
 
@@ -148,11 +149,10 @@ def _pooled_rows(batch: Batch) -> dict[int, range]:
 def _read(batch: Batch, logits: torch.Tensor, constraints: Mapping[int, TokenConstraint]) -> StepResult:
     """What a step's logits say, which are those of `_logit_rows`; who fails in one thing fails in all."""
     sampling = [item for item in batch.items if item.samples]
-    scoring = [item for item in batch.items if item.scored]
     result = _sampled(sampling, logits[: len(sampling)], constraints)
-    if not scoring:
+    if len(logits) == len(sampling):
         return result
-    scores = score_prompts(scoring, logits[len(sampling) :])
+    scores = score_prompts([item for item in batch.items if item.scored], logits[len(sampling) :])
     return replace(
         result,
         tokens={request_id: token for request_id, token in result.tokens.items() if request_id not in scores.failures},
