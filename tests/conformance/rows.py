@@ -156,7 +156,7 @@ CHAT = (
     Row(
         "`tools` beside `response_format`",
         ("openai_tools: tools and response_format in one request",),
-        NOBODY_LOOKED,
+        Peers(UNKNOWN, UNKNOWN, "✗ `response_format` is ignored", UNKNOWN),
     ),
     Row(
         "`tool_choice`",
