@@ -7,13 +7,17 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from adapters.fitting import linear_shapes
 from server.engine.attention import LayerNeeds, PagedAttention
 from server.engine.config import EngineConfig
 from server.engine.cuda.accelerator import Accelerator
 from server.engine.cuda.attention import VarlenAttention, served_layers
 from server.engine.cuda.buffers import DecodeBuffers
-from server.engine.cuda.decode import DecodeForward, bucket_sizes, record_decode
+from server.engine.cuda.decode import RecordedSteps, Recording, bucket_sizes
+from server.engine.cuda.low_rank import LowRankKernel
 from server.engine.cuda.norms import fuse_norms
+from server.engine.cuda.recorded_deltas import RecordedDeltas
+from server.engine.delta_check import check_low_rank_kernel, check_recorded_deltas
 from server.engine.errors import ModelUnsupported, NativeUnavailable
 from server.engine.families import use_attention
 from server.engine.forward import Forward, PackedModel, StockForward
@@ -72,7 +76,8 @@ class Workbench:
         attention = VarlenAttention(cache, accelerator.attend, served)
         use_attention(self.model, attention.attend, self.reaches)
         fuse_norms(self.model)
-        eager = StockForward(PackedModel(self.model), cache, attention, WeightDeltas(self.model))
+        deltas = WeightDeltas(self.model)
+        eager = StockForward(PackedModel(self.model), cache, attention, deltas)
         try:
             runner = self._checked(eager)
         except ModelUnsupported as error:
@@ -82,10 +87,18 @@ class Workbench:
             logger.warning("decode steps are not recorded: layers %s gather their keys", ", ".join(map(str, others)))
             return runner
         try:
-            return self._checked(self._recorded(eager, cache, attention, accelerator))
+            steps = self._recorded(eager, cache, attention, accelerator)
+            recorded = self._checked(steps.forward())
         except Exception as error:  # what a model may do that cannot be captured has no common class
-            logger.warning("decode steps are not recorded: %s", str(error).strip() or type(error).__name__)
+            logger.warning("decode steps are not recorded: %s", _told(error))
             return runner
+        if accelerator.low_rank is None:
+            return recorded
+        try:
+            return self._with_recorded_deltas(steps, runner, deltas, accelerator.low_rank)
+        except Exception as error:  # nor have a compiler's troubles
+            logger.warning("steps with LoRA are not recorded: %s", _told(error))
+            return recorded
 
     def _gathering(self, cache: KVCache) -> ModelRunner:
         attention = PagedAttention(cache)
@@ -94,7 +107,7 @@ class Workbench:
 
     def _recorded(
         self, eager: StockForward, cache: KVCache, attention: VarlenAttention, accelerator: Accelerator
-    ) -> DecodeForward:
+    ) -> RecordedSteps:
         buckets = bucket_sizes(self.config.max_num_seqs)
         buffers = DecodeBuffers(
             num_rows=buckets[-1],
@@ -105,9 +118,46 @@ class Workbench:
             block_size=self.config.block_size,
             scratch_block=self.num_blocks,  # the one that the block manager does not know
         )
-        return record_decode(
-            PackedModel(self.model), eager, cache, attention, buffers, buckets=buckets, record=accelerator.record
+        recording = Recording(
+            model=PackedModel(self.model),
+            eager=eager,
+            cache=cache,
+            attention=attention,
+            buffers=buffers,
+            buckets=buckets,
+            record=accelerator.record,
         )
+        return recording.steps()
+
+    def _with_recorded_deltas(
+        self, steps: RecordedSteps, eager: ModelRunner, deltas: WeightDeltas, kernel: LowRankKernel
+    ) -> ModelRunner:
+        """A runner of recorded steps with weight deltas too. Raises ModelUnsupported, and what recording raises."""
+        dtype, device = self.model.dtype, self.model.device
+        shapes = linear_shapes(self.model)
+        check_low_rank_kernel(kernel, set(shapes.values()), dtype=dtype, device=device)
+        recorded = RecordedDeltas(
+            deltas.modules,
+            kernel,
+            num_rows=steps.recording.buckets[-1],
+            dtype=dtype,
+            device=device,
+            placed=deltas.placed,
+        )
+        runner = self._checked(steps.forward_with(recorded))
+        check_recorded_deltas(
+            runner,
+            eager,
+            {path: shapes[path] for path in recorded.paths},
+            tolerance=tolerance_of(dtype, is_int8=False),
+            vocab_size=self.model.config.get_text_config().vocab_size,
+            block_size=self.config.block_size,
+            num_blocks=self.num_blocks,
+            max_num_seqs=self.config.max_num_seqs,
+        )
+        if left_out := len(shapes) - len(recorded.paths):
+            logger.info("steps with LoRA of %d of %d linear modules are not recorded", left_out, len(shapes))
+        return runner
 
     def _embedding_width(self) -> int:
         with torch.inference_mode():
@@ -135,3 +185,7 @@ class Workbench:
             num_blocks=self.num_blocks,
         )
         return runner
+
+
+def _told(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__

@@ -4,7 +4,7 @@ Modules are hooked for the step alone, so steps without deltas run the model as 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Items
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,10 +40,10 @@ class WeightDeltas:
     """The linear modules of one model."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._modules = linear_modules(model)
+        self.modules: Mapping[str, nn.Module] = linear_modules(model)
         self._fitting = FittingDeltas(linear_shapes(model))
         self._device = model.device
-        self._placed = PlacedDeltas(model.device, model.dtype)
+        self.placed = PlacedDeltas(model.device, model.dtype)
 
     def require_fit(self, delta: WeightDelta) -> None:
         """Raise InjectionUnfit unless the delta changes modules of this model that every token goes through."""
@@ -59,12 +59,12 @@ class WeightDeltas:
         by_path: defaultdict[str, list[_Change]] = defaultdict(list)
         for each in deltas:
             rows = _rows(each.rows, self._device)
-            for path, delta in self._placed.of(each.delta).items():
+            for path, delta in self.placed.of(each.delta).modules.items():
                 by_path[path].append(_Change(delta, rows))
         hooks = {path: _ModuleHook(path, changes, num_rows) for path, changes in by_path.items()}
         with ExitStack() as stack:
             for path, hook in hooks.items():
-                stack.enter_context(hook.on(self._modules[path]))
+                stack.enter_context(hook.on(self.modules[path]))
             yield
         for path, hook in hooks.items():
             if hook.num_calls != 1:

@@ -1,5 +1,6 @@
 """What a CUDA device has, stated in plain torch for the CPU: the kernel as documented, and graphs as recorded calls."""
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from server.engine.cuda.accelerator import Accelerator
 from server.engine.cuda.decode import Recorder
+from server.engine.cuda.low_rank import LARGEST_RANK, LowRankKernel, LowRankTable
 
 
 @torch.library.custom_op("hotprompt_tests::varlen_attn", mutates_args=())
@@ -146,6 +148,48 @@ class CallRecorder:
         return replay
 
 
-def accelerator_of(record: Recorder, *, block_size: int = 16) -> Accelerator:
+@torch.library.custom_op("hotprompt_tests::low_rank", mutates_args=("outputs", "scratch"))
+def _low_rank(
+    inputs: torch.Tensor,
+    outputs: torch.Tensor,
+    slots: torch.Tensor,
+    addresses: torch.Tensor,
+    ranks: torch.Tensor,
+    scratch: torch.Tensor,
+) -> None:
+    """One operation, that finds factors where their addresses say, when it runs."""
+    for row, slot in enumerate(slots.tolist()):
+        if slot < 0 or int(ranks[slot]) == 0:
+            continue
+        rank = int(ranks[slot])
+        assert rank <= scratch.shape[2] == LARGEST_RANK
+        down_address, up_address = addresses[slot].tolist()
+        down = _tensor_at(down_address, (rank, inputs.shape[1]), inputs.dtype)
+        up = _tensor_at(up_address, (outputs.shape[1], rank), inputs.dtype)
+        outputs[row] = (outputs[row].double() + up.double() @ (down.double() @ inputs[row].double())).to(outputs.dtype)
+    scratch.fill_(torch.nan)
+
+
+def _tensor_at(address: int, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    memory = (ctypes.c_char * (shape[0] * shape[1] * dtype.itemsize)).from_address(address)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
+
+
+def low_rank(
+    inputs: torch.Tensor, outputs: torch.Tensor, slots: torch.Tensor, table: LowRankTable, scratch: torch.Tensor
+) -> None:
+    """See `LowRankKernel`: the same by addresses, in float64."""
+    assert inputs.is_contiguous()
+    assert outputs.stride(1) == 1
+    assert slots.dtype == table.ranks.dtype == torch.int32
+    assert table.addresses.dtype == torch.int64
+    assert inputs.dtype == outputs.dtype
+    assert len(scratch) >= len(inputs) == len(outputs) == len(slots)
+    _low_rank(inputs, outputs, slots, table.addresses, table.ranks, scratch)
+
+
+def accelerator_of(
+    record: Recorder, *, block_size: int = 16, low_rank_kernel: LowRankKernel | None = None
+) -> Accelerator:
     """What computes on the CPU by way of a CUDA device's interface; `block_size` need not be a multiple of 256 here."""
-    return Accelerator(varlen_attn, record, block_size)
+    return Accelerator(varlen_attn, record, block_size, low_rank_kernel)

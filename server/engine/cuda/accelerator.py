@@ -9,6 +9,7 @@ import torch
 
 from server.engine.cuda.attention import VarlenKernel
 from server.engine.cuda.decode import Recorder, Replay
+from server.engine.cuda.low_rank import LowRankKernel
 
 CUDA_BLOCK_SIZE = 256
 """FlashAttention 2 reads pages of a multiple of so many tokens."""
@@ -27,6 +28,8 @@ class Accelerator:
     attend: VarlenKernel
     record: Recorder
     block_size: int
+    low_rank: LowRankKernel | None = None
+    """What computes low-rank changes in recorded steps; without it, steps with weight deltas run eagerly."""
 
 
 def find_accelerator(device: torch.device, dtype: torch.dtype) -> Accelerator | None:
@@ -41,7 +44,7 @@ def find_accelerator(device: torch.device, dtype: torch.dtype) -> Accelerator | 
     elif torch.cuda.get_device_capability(device) < _LEAST_CAPABILITY:
         reason = f"its kernel needs compute capability 8.0, {torch.cuda.get_device_name(device)} has less"
     else:
-        return Accelerator(kernel, GraphRecorder(device), CUDA_BLOCK_SIZE)
+        return Accelerator(kernel, GraphRecorder(device), CUDA_BLOCK_SIZE, low_rank_kernel())
     logger.warning("no paged attention and no CUDA graphs: %s", reason)
     return None
 
@@ -56,6 +59,16 @@ def torch_kernel() -> VarlenKernel | None:
         return None
     kernel: VarlenKernel = varlen_attn  # type: ignore[assignment]  # a tuple only where more than the output is asked
     return kernel
+
+
+def low_rank_kernel() -> LowRankKernel | None:
+    """The kernel in Triton, which comes with torch's CUDA builds; None, told in the log, where it did not."""
+    try:
+        from server.engine.cuda.low_rank_triton import triton_low_rank
+    except ImportError as error:
+        logger.warning("steps with LoRA are not recorded: %s", error)
+        return None
+    return triton_low_rank
 
 
 class GraphRecorder:
