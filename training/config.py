@@ -65,6 +65,8 @@ class TrainConfig(BaseModel):
     """name that the adapter is published under"""
     store: Path = Field(default_factory=default_store)
     """directory of published adapters"""
+    run_dir: Path | None = None
+    """directory of the run's settings, metrics and pictures; by default a new one under runs in HOTPROMPT_HOME"""
 
     method: Literal["prompt_tuning"] = "prompt_tuning"
     """kind of adapter"""
@@ -199,6 +201,11 @@ def checked(kind: type[Settings], settings: Mapping[str, object], *, problems: S
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def config_yaml(config: TrainConfig) -> str:
+    """Every setting, as `--config` reads it again."""
+    return yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=1000)
 
 
 def scalars(settings: Mapping[str, object]) -> dict[str, str | int | float | bool | None]:

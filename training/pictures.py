@@ -27,7 +27,7 @@ def write_figure(figure: "Figure", paths: Iterable[Path]) -> None:
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150)
+            figure.savefig(path, dpi=110)
         except (OSError, ValueError) as error:
             raise TrainingError(f"{path}: cannot be written: {error}") from error
 

@@ -11,17 +11,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
+class Speed:
+    """Real tokens per second since it was made, when `tokens` had been seen."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._start = time.monotonic()
+
+    def after(self, tokens: int) -> float:
+        return (tokens - self._tokens) / max(time.monotonic() - self._start, 1e-9)
+
+
 class StepBar(TrainerCallback):
     """Keeps a progress bar at the trainer's step, with the loss logged last."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
         self._task = task
+        self._speed = Speed(0)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         del args, control, kwargs
+        self._speed = Speed(int(state.num_input_tokens_seen))
         self._progress.update(self._task, total=state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -36,9 +49,10 @@ class StepBar(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        del args, state, control, kwargs
+        del args, control, kwargs
         if logs is not None and "loss" in logs:
-            self._progress.update(self._task, note=f"loss {logs['loss']:.4f}")
+            speed = self._speed.after(int(state.num_input_tokens_seen))
+            self._progress.update(self._task, note=f"loss {logs['loss']:.4f}  {speed:,.0f} tokens/s")
 
 
 class StepLines(TrainerCallback):
@@ -47,6 +61,13 @@ class StepLines(TrainerCallback):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._start = time.monotonic()
+        self._speed = Speed(0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        del args, control, kwargs
+        self._speed = Speed(int(state.num_input_tokens_seen))
 
     def on_log(
         self,
@@ -64,6 +85,7 @@ class StepLines(TrainerCallback):
         say(
             self._console,
             f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  "
+            f"{self._speed.after(int(state.num_input_tokens_seen)):,.0f} tokens/s  "
             f"{_clock(elapsed)} elapsed, {_clock(left)} left",
         )
 

@@ -18,20 +18,21 @@ from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, T
 from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
-from training.comparison import Comparison, compare_rows, score_facts
-from training.comparison_table import print_comparison
-from training.config import TrainConfig, scalars
-from training.errors import NothingTrained, TrainingError
+from training.config import TrainConfig, config_yaml, scalars
+from training.errors import NothingTrained
 from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files
+from training.metrics_log import MetricsLog
 from training.model import add_soft_prompt, count_parameters, num_virtual_tokens
 from training.prepare import PreparedRun, check_positions, prepare_run
 from training.probes import make_probes
 from training.progress import evaluation_progress, say, training_progress
+from training.reporting import compared, draw, evaluation_facts, note
+from training.run_directory import RunDirectory, open_run
 from training.sources import source_name
 from training.trainer import LossPoint, build_trainer
 
-_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "name"}
+_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "run_dir", "name"}
 """Recorded elsewhere in the manifest without paths, or of no use to others."""
 
 
@@ -68,6 +69,8 @@ def train(config: TrainConfig, *, console: Console) -> TrainResult:
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
         run = prepare_run(config, console)
+        directory = open_run(config)
+        say(console, f"settings, written to {directory.config}:\n{config_yaml(config).rstrip()}")
 
         # model
         weights = load_weights(run.base.path, dtype=dtype, device=device)
@@ -84,25 +87,40 @@ def train(config: TrainConfig, *, console: Console) -> TrainResult:
         # measure the base model
         evaluator = _evaluator(weights, run, config)
         before = _measure(evaluator, None, "before training", console)
+        note(directory, 0, before)
 
     # loop
-    loop = _run_loop(model, run, config, device, console)
+    loop = _run_loop(model, run, config, device, directory, console)
 
     # measure the adapter
     after = None if loop.interrupted else _measure_unless_interrupted(evaluator, model, console)
 
-    comparison = _compared(before, after, run, config, console)
+    note(directory, loop.steps, after)
+    comparison = compared(before, after, config, base_name=run.base.name, console=console)
+    draw(
+        directory,
+        comparison,
+        title=config.name,
+        losses=loop.losses,
+        held_out=[(0, before), (loop.steps, after)],
+        console=console,
+    )
 
     # publish
-    return _publish(model, run, config, dtype, loop, _evaluation_facts(before, after, comparison), console)
+    return _publish(model, run, config, dtype, loop, evaluation_facts(before, after, comparison), console)
 
 
 def _run_loop(
-    model: PeftModel, run: PreparedRun, config: TrainConfig, device: torch.device, console: Console
+    model: PeftModel,
+    run: PreparedRun,
+    config: TrainConfig,
+    device: torch.device,
+    directory: RunDirectory,
+    console: Console,
 ) -> LoopFacts:
     """Run the Trainer to its end or to Ctrl-C. Raises NothingTrained when no optimiser step was made."""
     interrupted = False
-    with TemporaryDirectory(prefix="hotprompt-train-") as directory, training_progress(console) as reporter:
+    with TemporaryDirectory(prefix="hotprompt-train-") as output_dir, training_progress(console) as reporter:
         with _nothing_to_save():
             trainer = build_trainer(
                 model,
@@ -110,9 +128,10 @@ def _run_loop(
                 config,
                 device=device,
                 pad_id=run.base.tokenizer.eos_token_id,
-                output_dir=Path(directory),
+                output_dir=Path(output_dir),
                 reporter=reporter,
             )
+        trainer.add_callback(MetricsLog(directory))
         start = time.perf_counter()
         try:
             trainer.train()
@@ -185,36 +204,6 @@ def _probes_unless_interrupted(model: PeftModel, run: PreparedRun, loop: LoopFac
             raise
         say(console, "making probes interrupted; saving the adapter without them (Ctrl-C again: stop at once)")
         return None
-
-
-def _compared(
-    before: Evaluation | None, after: Evaluation | None, run: PreparedRun, config: TrainConfig, console: Console
-) -> Comparison | None:
-    """Every measure of the held-out answers, printed; a trained adapter is not lost where one cannot be taken."""
-    if before is None or after is None:
-        return None
-    try:
-        comparison = compare_rows(before.rows, after.rows, task=config.task, seed=config.seed)
-    except TrainingError as error:
-        say(console, f"warning: {error}")
-        return None
-    print_comparison(console, comparison, adapter=config.name, base=run.base.name)
-    return comparison
-
-
-def _evaluation_facts(
-    before: Evaluation | None, after: Evaluation | None, comparison: Comparison | None
-) -> EvaluationFacts | None:
-    if before is None or after is None:
-        return None
-    return EvaluationFacts(
-        rows=len(after.rows),
-        loss_before=before.loss,
-        loss_after=after.loss,
-        exact_match_before=before.exact_match,
-        exact_match_after=after.exact_match,
-        scores=() if comparison is None else score_facts(comparison),
-    )
 
 
 def _publish(

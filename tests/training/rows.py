@@ -33,6 +33,7 @@ def tiny_config(base: Path, tmp_path: Path, rows: Sequence[object] = ENGLISH, **
         "data": write_jsonl(tmp_path / "rows.jsonl", rows),
         "name": "tiny",
         "store": tmp_path / "store",
+        "run_dir": tmp_path / "run",
         "max_steps": 3,
         "logging_steps": 1,
         "per_device_train_batch_size": 2,

@@ -184,6 +184,7 @@ def test_the_classic_recipe_runs_on_a_tiny_bloom(tmp_path: Path, bases: dict[Fam
         "base": str(bases["bloom"]),
         "data": write_jsonl(tmp_path / "rows.jsonl", CHINESE * 4),
         "store": tmp_path / "store",
+        "run_dir": tmp_path / "run",
     }
     result = train(load_train_config(CLASSIC, ["logging_steps=1"], flags), console=_quiet())
     manifest = result.manifest

@@ -1,0 +1,77 @@
+"""RunDirectory: where one run keeps its settings, metrics and pictures. Knows no model."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+from adapters.home import home_directory
+from training.config import TrainConfig, config_yaml
+from training.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """A directory that exists, with the run's settings in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def curves(self) -> tuple[Path, Path]:
+        return self.path / "loss.png", self.path / "loss.svg"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def confusion(self) -> Path:
+        return self.path / "confusion.png"
+
+    def note(self, facts: Mapping[str, object]) -> None:
+        """Add one line to the metrics. Raises TrainingError."""
+        with _written(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(facts), ensure_ascii=False) + "\n")
+
+    def write_evaluation(self, facts: Mapping[str, object]) -> None:
+        """Raises TrainingError."""
+        with _written(self.evaluation):
+            self.evaluation.write_text(json.dumps(dict(facts), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def open_run(config: TrainConfig) -> RunDirectory:
+    """The directory that the configuration names, or a new one under `runs/` in the home; metrics begin anew.
+
+    Raises TrainingError when it cannot be written.
+    """
+    run = RunDirectory(config.run_dir.expanduser() if config.run_dir is not None else _new_path(config.name))
+    with _written(run.path):
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.config.write_text(config_yaml(config), encoding="utf-8")
+        run.metrics.write_text("", encoding="utf-8")
+    return run
+
+
+def _new_path(name: str) -> Path:
+    stem = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(path for path in (home_directory() / "runs" / name for name in names) if not path.exists())
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
