@@ -207,6 +207,13 @@ def train(
         str | None,
         typer.Option(help="Directory of the adapter store. Default: HOTPROMPT_STORE, or store in HOTPROMPT_HOME."),
     ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(help="Also register it there: another store's directory, or the URL of a running server."),
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="HOTPROMPT_API_KEY", help="Key for that server.", show_envvar=True)
+    ] = None,
     method: Annotated[str | None, typer.Option(help="Kind of adapter. Default: prompt_tuning.")] = None,
     max_steps: Annotated[str | None, typer.Option(help="Optimiser steps. Default: as many as the epochs have.")] = None,
     learning_rate: Annotated[str | None, typer.Option(help="Highest learning rate.")] = None,
@@ -215,7 +222,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
 ) -> None:
     """Train an adapter and publish it to the store. Flags go before --set, and that before --config."""
-    flags = {key: value for key, value in locals().items() if key not in ("config", "set_", "preview")}
+    flags = {key: value for key, value in locals().items() if key not in ("config", "set_", "preview", "api_key")}
     if preview is not None and name is None:
         flags["name"] = "preview"  # nothing is published
     from training.config import load_train_config
@@ -237,7 +244,7 @@ def train(
             return
         from training.train import train as run_training
 
-        result = run_training(settings, console=stdout())
+        result = run_training(settings, console=stdout(), api_key=api_key)
     except ConfigError as error:
         end(WRONG_USAGE, *error.problems)
     except DataError as error:

@@ -1,5 +1,6 @@
 """The model card of a trained adapter, as Markdown. Writes no file."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 from adapters.manifest import BaseIdentity, EvaluationFacts, TrainingFacts
@@ -13,7 +14,7 @@ _BAR_WIDTH = 30
 def model_card(name: str, base: BaseIdentity, facts: TrainingFacts, losses: Sequence[LossPoint]) -> str:
     """Data, metrics, settings and loss curve of one adapter."""
     sections = [
-        _front_matter(base),
+        _front_matter(base, facts),
         f"# {name}\n\nA soft prompt for the base model `{base.name}`, trained with hotprompt. "
         "It loads in hotprompt and in PEFT (`PeftModel.from_pretrained`).",
         _data_section(facts),
@@ -24,12 +25,16 @@ def model_card(name: str, base: BaseIdentity, facts: TrainingFacts, losses: Sequ
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _front_matter(base: BaseIdentity) -> str:
-    return f"---\nbase_model: {base.name}\nlibrary_name: peft\ntags: [prompt-tuning, hotprompt]\n---"
+def _front_matter(base: BaseIdentity, facts: TrainingFacts) -> str:
+    licence = facts.settings.get("license")
+    line = f"license: {json.dumps(licence, ensure_ascii=False)}\n" if licence else ""
+    return f"---\nbase_model: {base.name}\n{line}library_name: peft\ntags: [prompt-tuning, hotprompt]\n---"
 
 
 def _data_section(facts: TrainingFacts) -> str:
-    return f"## Data\n\n`{facts.data}`: {facts.rows:,} rows, sha256 of the rows `{facts.data_digest}`."
+    licence = facts.settings.get("license")
+    said = f" Licence: {_cell(licence)}." if licence else " No licence was given."
+    return f"## Data\n\n`{facts.data}`: {facts.rows:,} rows, sha256 of the rows `{facts.data_digest}`.{said}"
 
 
 def _result_section(facts: TrainingFacts) -> str:

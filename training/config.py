@@ -65,6 +65,10 @@ class TrainConfig(BaseModel):
     """name that the adapter is published under"""
     store: Path = Field(default_factory=default_store)
     """directory of published adapters"""
+    publish: str | None = Field(default=None, min_length=1, max_length=4096)
+    """also register the adapter there: another store's directory, or a running server's URL"""
+    license: str | None = Field(default=None, min_length=1, max_length=256)
+    """licence of the adapter and its data, for the model card, as apache-2.0"""
     run_dir: Path | None = None
     """directory of the run's settings, metrics and pictures; by default a new one under runs in HOTPROMPT_HOME"""
 
@@ -117,7 +121,7 @@ class TrainConfig(BaseModel):
     logging_steps: int = Field(default=10, ge=1)
     """optimiser steps between two reported losses"""
 
-    task: Task = "auto"
+    eval_task: Task = "auto"
     """what held-out answers are measured as: labels or free text; auto takes few, short, repeated ones for labels"""
     per_device_eval_batch_size: int = Field(default=16, ge=1)
     """rows of one batch of the evaluation"""

@@ -3,7 +3,8 @@
 TrainingError
 ├── ConfigError      keys of the configuration are missing, unknown or have illegal values
 ├── DataError        a data file cannot be read, or has bad rows
-└── NothingTrained   stopped before the first optimiser step, so there is nothing to save
+├── NothingTrained   stopped before the first optimiser step, so there is nothing to save
+└── PublishFailed    trained and in the store, and not registered where else it should be
 
 A run also raises what it stands on: BaseModelError, AdapterNameInvalid and StoreFailure of `adapters`.
 """
@@ -35,6 +36,10 @@ class DataError(TrainingError):
 
 class NothingTrained(TrainingError):
     """The run was stopped before the first optimiser step."""
+
+
+class PublishFailed(TrainingError):
+    """The adapter is trained and in the store, but was not taken where else it should be registered."""
 
 
 def _listed(what: str, problems: Sequence[str], *, limit: int) -> str:

@@ -130,9 +130,9 @@ class Evaluator:
             yield ordered[start : start + self.batch_size]
 
     def _measured(self, subject: Subject, batch: list[Example]) -> Iterator[MeasuredRow]:
-        losses = subject.losses(batch, pad_id=self._stop_ids[0])
+        losses = subject.losses(batch, pad_id=self.stop_ids[0])
         max_new_tokens = self._num_new_tokens(batch, subject.num_virtual_tokens)
-        answers = subject.answers(batch, max_new_tokens=max_new_tokens, stop_ids=self._stop_ids)
+        answers = subject.answers(batch, max_new_tokens=max_new_tokens, stop_ids=self.stop_ids)
         for example, loss, answer in zip(batch, losses, answers, strict=True):
             question = str(self.tokenizer.decode(example.prompt_ids))
             text = str(self.tokenizer.decode(answer, skip_special_tokens=True))
@@ -147,7 +147,7 @@ class Evaluator:
         return min(wanted, limit - num_virtual_tokens - max(len(example.prompt_ids) for example in batch))
 
     @property
-    def _stop_ids(self) -> list[int]:
+    def stop_ids(self) -> list[int]:
         """The tokenizer's EOS, and what else the base model ends an answer with."""
         configured = self.model.generation_config.eos_token_id
         others = configured if isinstance(configured, list) else [configured]

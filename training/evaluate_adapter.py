@@ -34,6 +34,7 @@ from training.one_by_one import OneByOne
 from training.progress import evaluation_progress, say
 from training.remote import RemoteModels
 from training.row_forms import DataFormat
+from training.server_connection import ServerConnection
 
 _UNLIMITED = 1 << 30
 
@@ -99,8 +100,9 @@ def _through_server(config: EvaluateConfig, url: str, rows: Sequence[Conversatio
         with evaluation_progress(console, f"measuring {model}", len(rows)) as advance:
             return models.measure(model, rows, max_new_tokens=config.max_new_tokens, advance=advance)
 
-    with RemoteModels(url, api_key=config.api_key) as models:
-        base_name = models.base_name()
+    with ServerConnection(url, flag="--url", api_key=config.api_key) as connection:
+        models = RemoteModels(connection)
+        base_name = connection.base_name()
         adapter = measured(config.adapter)
         return _Sides(base_name, measured(base_name) if config.with_base else None, adapter)
 

@@ -3,49 +3,25 @@
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, Self
-
-import httpx
+from dataclasses import dataclass
+from typing import Any
 
 from training.conversation import Conversation
-from training.errors import DataError, TrainingError
+from training.errors import DataError
 from training.evaluate import MeasuredRow
+from training.server_connection import ServerConnection
 
-CONNECT_SECONDS = 5
-ANSWER_SECONDS = 600
 _AT_ONCE = 8
 """Requests that wait at the same time: the server answers them in one batch."""
 _SPARE_TOKENS = 8
 _MOST_TOKENS = 1024
 
 
+@dataclass(frozen=True, slots=True)
 class RemoteModels:
-    """The models of a server at `url`, which may end in /v1; with `api_key` where it asks for one."""
+    """The models of a running server."""
 
-    def __init__(self, url: str, *, api_key: str | None = None) -> None:
-        self._url = url.rstrip("/").removesuffix("/v1")
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        try:
-            self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout)
-        except httpx.InvalidURL as error:
-            raise TrainingError(f"--url {url}: {error}") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._http.close()
-
-    def base_name(self) -> str:
-        """The name of the base model. Raises TrainingError."""
-        try:
-            return next(str(card["id"]) for card in self._ask("GET", "/v1/models")["data"] if card["parent"] is None)
-        except (LookupError, TypeError, StopIteration):
-            raise self._not_ours() from None
+    connection: ServerConnection
 
     def measure(
         self,
@@ -79,31 +55,12 @@ class RemoteModels:
         }
         if row.tools:
             body |= {"tools": list(row.tools), "tool_choice": "none"}
-        reply = self._ask("POST", "/v1/chat/completions", json=body)
+        reply = self.connection.ask("POST", "/v1/chat/completions", json=body)
         try:
             text = str(reply["choices"][0]["message"]["content"] or "")
         except (LookupError, TypeError):
-            raise self._not_ours() from None
+            raise self.connection.not_ours() from None
         return MeasuredRow(str(before[-1]["content"]), str(answer["content"]), text, None)
-
-    def _ask(self, method: str, path: str, **arguments: Any) -> Any:
-        try:
-            response = self._http.request(method, path, **arguments)
-            content = response.json()
-        except httpx.RequestError as error:
-            raise TrainingError(f"--url {self._url}: no answer ({error})") from error
-        except ValueError:
-            raise self._not_ours() from None
-        if response.is_error:
-            try:
-                message = str(content["error"]["message"])
-            except (LookupError, TypeError):
-                message = f"the server answered {response.status_code}"
-            raise TrainingError(f"--url {self._url}: {message}")
-        return content
-
-    def _not_ours(self) -> TrainingError:
-        return TrainingError(f"--url {self._url}: what answers there is no hotprompt server")
 
 
 def _calls(row: Conversation) -> bool:

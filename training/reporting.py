@@ -24,7 +24,7 @@ def compared(
     if before is None or after is None:
         return None
     try:
-        comparison = compare_rows(before.rows, after.rows, task=config.task, seed=config.seed)
+        comparison = compare_rows(before.rows, after.rows, task=config.eval_task, seed=config.seed)
     except TrainingError as error:
         say(console, f"warning: {error}")
         return None

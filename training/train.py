@@ -14,12 +14,14 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from adapters.base_model import choose_device, choose_dtype, load_weights
+from adapters.errors import AdapterError
+from adapters.files import read_adapter_directory
 from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, TrainingFacts
 from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
 from training.config import TrainConfig, config_yaml, scalars
-from training.errors import NothingTrained
+from training.errors import NothingTrained, PublishFailed, TrainingError
 from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files
 from training.metrics_log import MetricsLog
@@ -27,12 +29,13 @@ from training.model import add_soft_prompt, count_parameters, num_virtual_tokens
 from training.prepare import PreparedRun, check_positions, prepare_run
 from training.probes import make_probes
 from training.progress import evaluation_progress, say, training_progress
+from training.publishing import Destination, destination_of
 from training.reporting import compared, draw, evaluation_facts, note
 from training.run_directory import RunDirectory, open_run
 from training.sources import source_name
 from training.trainer import LossPoint, build_trainer
 
-_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "run_dir", "name"}
+_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "publish", "run_dir", "name"}
 """Recorded elsewhere in the manifest without paths, or of no use to others."""
 
 
@@ -57,8 +60,10 @@ class LoopFacts:
     interrupted: bool
 
 
-def train(config: TrainConfig, *, console: Console) -> TrainResult:
-    """Train an adapter, measure it, and publish it to the store.
+def train(config: TrainConfig, *, console: Console, api_key: str | None = None) -> TrainResult:
+    """Train an adapter, measure it, and publish it to the store, and to where `publish` says.
+
+    `api_key` is for a server there; it must be allowed to change adapters.
 
     Ctrl-C during the loop publishes what is trained so far; a second one stops at once. Raises TrainingError,
     NothingTrained when stopped before the first optimiser step, and what `prepare_run` raises.
@@ -68,6 +73,9 @@ def train(config: TrainConfig, *, console: Console) -> TrainResult:
         # data, base model, tokens
         device = choose_device(config.device)
         dtype = choose_dtype(config.dtype, device)
+        destination = destination_of(config.publish, api_key=api_key) if config.publish is not None else None
+        if destination is not None:
+            destination.check()
         run = prepare_run(config, console)
         directory = open_run(config)
         say(console, f"settings, written to {directory.config}:\n{config_yaml(config).rstrip()}")
@@ -107,7 +115,10 @@ def train(config: TrainConfig, *, console: Console) -> TrainResult:
     )
 
     # publish
-    return _publish(model, run, config, dtype, loop, evaluation_facts(before, after, comparison), console)
+    result = _publish(model, run, config, dtype, loop, evaluation_facts(before, after, comparison), console)
+    if destination is not None:
+        _register(destination, result, config, console)
+    return result
 
 
 def _run_loop(
@@ -239,6 +250,17 @@ def _publish(
     say(console, f"{loop.steps:,} steps in {loop.seconds:,.0f} s, {facts.tokens_per_second:,.0f} tokens/s")
     say(console, f"published {config.name} ({digest[:12]}) to {config.store}")
     return TrainResult(adapter.manifest, run.store.path_of(digest), loop.losses, loop.interrupted)
+
+
+def _register(destination: Destination, result: TrainResult, config: TrainConfig, console: Console) -> None:
+    """Half-trained adapters stay in the run's own store. Raises PublishFailed; the adapter is safe by then."""
+    if result.interrupted:
+        say(console, f"not registered at {config.publish}: the run was interrupted")
+        return
+    try:
+        say(console, destination.register(config.name, read_adapter_directory(result.path)))
+    except (TrainingError, AdapterError) as error:
+        raise PublishFailed(f"{error} (the adapter is in {config.store})") from error
 
 
 def _settings(model: PeftModel, config: TrainConfig, dtype: torch.dtype) -> dict[str, str | int | float | bool | None]:

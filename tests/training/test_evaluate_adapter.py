@@ -22,6 +22,7 @@ from training.conversation import Conversation
 from training.errors import DataError, TrainingError
 from training.evaluate_adapter import EvaluateConfig, evaluate_adapter
 from training.remote import RemoteModels
+from training.server_connection import ServerConnection
 
 KINDS: dict[str, Any] = {
     "prompt_tuning": PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=5),
@@ -135,5 +136,8 @@ def test_a_server_is_not_asked_for_calls() -> None:
     row = Conversation(
         ({"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "", "tool_calls": [call]}), place="x, 1"
     )
-    with RemoteModels("http://127.0.0.1:9") as models, pytest.raises(DataError, match="x, 1: its answer is a call"):
-        models.measure("mine", [row], max_new_tokens=None, advance=lambda _: None)
+    with (
+        ServerConnection("http://127.0.0.1:9", flag="--url") as connection,
+        pytest.raises(DataError, match="x, 1: its answer is a call"),
+    ):
+        RemoteModels(connection).measure("mine", [row], max_new_tokens=None, advance=lambda _: None)
