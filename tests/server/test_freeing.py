@@ -81,7 +81,7 @@ def num_copies(running: Running) -> int:
     if isinstance(forward, NativeForward):
         return forward.num_packed_deltas
     assert isinstance(forward, StockForward)
-    return forward._deltas._placed.num_bytes
+    return forward._deltas.placed.num_bytes
 
 
 @contextmanager
