@@ -197,6 +197,9 @@ def bench_decode(
     ] = None,
     context: Annotated[str | None, typer.Option(help="Tokens of a prompt. Default: 1024.")] = None,
     steps: Annotated[str | None, typer.Option(help="Steps that are measured. Default: 64.")] = None,
+    lora: Annotated[
+        str | None, typer.Option(help="Also with so many LoRA adapters of rank 8 on every linear module. Default: 0.")
+    ] = None,
 ) -> None:
     """Measure how near decoding comes to the speed of the device's memory, in this process, without HTTP.
 
@@ -207,13 +210,15 @@ def bench_decode(
     from adapters.embedded_base import EMBEDDED_BASE_NAME
     from adapters.errors import BaseModelError
     from adapters.home import home_directory
-    from benchmarks.decode import decode_table, measure_decode
+    from benchmarks.decode import decode_table, lora_table, measure_decode
     from benchmarks.decode_options import DecodeFlags, read_decode_options
     from benchmarks.errors import WrongUsage
     from client.terminal import quiet_transformers
     from server.engine.errors import CacheTooSmall, ModelUnsupported
 
-    flags = DecodeFlags(base=base, device=device, dtype=dtype, sequences=sequences, context=context, steps=steps)
+    flags = DecodeFlags(
+        base=base, device=device, dtype=dtype, sequences=sequences, context=context, steps=steps, lora=lora
+    )
     try:
         options = read_decode_options(flags, default_base=EMBEDDED_BASE_NAME)
         if options.device.type == "cuda" and not torch.cuda.is_available():
@@ -227,4 +232,6 @@ def bench_decode(
         end(WRONG_USAGE, *error.problems)
     except (BaseModelError, ModelUnsupported, CacheTooSmall) as error:
         end(FAILED, str(error))
-    typer.echo(decode_table(speeds))
+    typer.echo(decode_table([speed for speed in speeds if not speed.adapters]))
+    if options.lora:
+        typer.echo("\n" + lora_table(speeds))

@@ -25,6 +25,8 @@ class DecodeOptions:
     context: int = DEFAULT_CONTEXT
     steps: int = DEFAULT_STEPS
     kv_cache_bytes: int | None = None
+    lora: int = 0
+    """Adapters of rank `LORA_RANK` on every linear module, measured after the base where there are any."""
 
     @property
     def num_tokens(self) -> int:
@@ -42,6 +44,7 @@ class DecodeFlags:
     sequences: str | None = None
     context: str | None = None
     steps: str | None = None
+    lora: str | None = None
 
 
 def read_decode_options(flags: DecodeFlags, *, default_base: str) -> DecodeOptions:
@@ -52,6 +55,7 @@ def read_decode_options(flags: DecodeFlags, *, default_base: str) -> DecodeOptio
     sequences = read_numbers("--sequences", flags.sequences, DEFAULT_SEQUENCES, problems)
     context = read_number("--context", flags.context, DEFAULT_CONTEXT, (16, 1 << 20), problems)
     steps = read_number("--steps", flags.steps, DEFAULT_STEPS, (1, 100_000), problems)
+    lora = read_number("--lora", flags.lora, 0, (0, 256), problems)
     if problems:
         raise WrongUsage(*problems)
     return DecodeOptions(
@@ -61,4 +65,5 @@ def read_decode_options(flags: DecodeFlags, *, default_base: str) -> DecodeOptio
         sequences=sequences,
         context=context,
         steps=steps,
+        lora=lora,
     )

@@ -90,6 +90,20 @@ def test_decoding_is_measured_on_the_cpu_too(
     assert "weights" in result.stderr
 
 
+def test_lora_is_measured_beside_the_base(random_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTPROMPT_HOME", str(tmp_path))
+    size = ["--sequences", "1,3", "--context", 40, "--steps", 3, "--lora", 2]
+    result = _bench("--base", random_base, "--device", "cpu", "--dtype", "float32", *size)
+    assert result.exit_code == 0, result.stderr
+    speeds, lora = result.stdout.strip().split("\n\n")
+    assert len(speeds.splitlines()) == len(lora.splitlines()) == 2 + 2
+    for row, (sequences, adapters) in zip(lora.splitlines()[2:], ((1, 1), (3, 2)), strict=True):
+        cells = [float(cell) for cell in row.strip("|").split("|")]
+        assert cells[:2] == [sequences, adapters]
+        assert cells[4] == pytest.approx(cells[3] / cells[2], abs=0.02)
+    assert "3 sequences over 2 LoRA adapters: " in result.stderr
+
+
 def test_without_a_cuda_device_nothing_is_measured_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = _bench()
