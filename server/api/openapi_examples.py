@@ -37,6 +37,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "a text": {"model": BASE, "prompt": "Once upon a time", "max_tokens": 30},
         "several texts, streamed": {"model": BASE, "prompt": ["One", "Two"], "n": 2, "logprobs": 2, "stream": True},
         "token ids": {"model": BASE, "prompt": [72, 101, 108, 108, 111], "echo": True},
+        "how likely a text is": {"model": BASE, "prompt": "Once upon", "max_tokens": 0, "echo": True, "logprobs": 1},
     },
     "POST /v1/responses": {
         "a text": {"model": BASE, "instructions": "Answer in one word.", "input": "Name a colour."},
