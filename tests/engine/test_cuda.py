@@ -248,7 +248,10 @@ def test_adapters_in_bfloat16_are_near_float32(kind: str) -> None:
 def test_prompts_are_as_likely_as_on_the_cpu() -> None:
     """In float32, of every kind of adapter, beside decoding neighbours."""
     adapters = every_kind("llama")
-    prompts = [Prompt([7 * number, *range(40, 40 + 30 * number)], adapter) for number, adapter in enumerate(adapters)]
+    prompts = [
+        Prompt([7 * number, *(40 + token % 200 for token in range(30 * number))], adapter)
+        for number, adapter in enumerate(adapters)
+    ]
     engine = engine_of(_on_cuda("llama"))
     for number, prompt in enumerate(prompts):
         engine.add_request(number, prompt.token_ids, greedy(20), prompt.adapter.injection)
