@@ -28,6 +28,9 @@ def _legal_reference(text: str) -> str:
     return text
 
 
+MAX_SOURCE_CHARS = 8192
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,12 +38,16 @@ class _Entry(BaseModel):
 class Version(_Entry):
     """One published version of a name; `created` is in seconds since the epoch.
 
-    `verification` is what the version's probes said when a server replayed them last; None where none has.
+    `verification` is what the version's probes said when a server replayed them last; None where none has. `source`
+    is where exactly the server that published it had fetched it from, as its administrator may know it.
     """
 
     digest: Digest
     created: int
     verification: Verification | None = None
+    source: Annotated[str, Field(max_length=MAX_SOURCE_CHARS)] | None = Field(
+        default=None, exclude_if=lambda source: source is None
+    )
 
 
 class Canary(_Entry):

@@ -55,6 +55,7 @@ class AdapterRegistry:
         *,
         checked: Adapter | None = None,
         verification: Verification | None = None,
+        source: str | None = None,
     ) -> Adapter:
         """Check files against this base model, publish them to the store, and hold them in memory.
 
@@ -64,7 +65,7 @@ class AdapterRegistry:
         check_name(name, base_name=self.base.name)
         checked = checked or read_adapter(name, files)
         check_compatible(checked.manifest, self.base)
-        adapter = self.store.publish(name, files, checked=checked, verification=verification)
+        adapter = self.store.publish(name, files, checked=checked, verification=verification, source=source)
         with suppress(AdapterNotFound):  # somebody removed it again
             self._note_pin(self.store.record(name))
         self._keep(adapter)

@@ -155,18 +155,22 @@ class AdapterStore:
         *,
         checked: Adapter | None = None,
         verification: Verification | None = None,
+        source: str | None = None,
     ) -> Adapter:
         """Check the files, keep them as a version, and make `name` stand for it; atomic, and durable on return.
 
         `checked` is what `read_adapter` made of this name and these files, which may be large, for whoever has it.
-        `verification` is kept with the version: what its probes said to whoever publishes it.
+        `verification` is kept with the version: what its probes said to whoever publishes it; and so is `source`,
+        where it was fetched from.
 
         Raises AdapterNameInvalid, AdapterInvalid, AdapterInUse (the name is an alias); StoreFailure when the disk
         refuses, with every name as it was.
         """
         check_name(name)
         adapter = checked or read_adapter(name, files)
-        version = Version(digest=adapter.manifest.digest, created=int(time.time()), verification=verification)
+        version = Version(
+            digest=adapter.manifest.digest, created=int(time.time()), verification=verification, source=source
+        )
         with self._writing():
             record = self._records.read(name)
             if isinstance(record, AliasRecord):

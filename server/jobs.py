@@ -26,8 +26,11 @@ MAX_ENDED = 100
 """So many are remembered after their end; the oldest are forgotten first."""
 
 JobState = Literal["fetching", "verifying", "ready", "refused", "cancelled"]
-Publish = Callable[[str, AdapterFiles], Awaitable[str]]
-"""Checks files, makes a name stand for them, and gives back their digest. Raises whatever refuses them."""
+Publish = Callable[[str, AdapterFiles, str], Awaitable[str]]
+"""Checks files, makes a name stand for them with where they were, and gives back their digest.
+
+Raises whatever refuses them.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +109,7 @@ class AdapterJobs:
         try:
             files, resolved = await self._fetcher.fetch(location, job.progress)
             job.resolved, job.state = str(resolved), "verifying"
-            job.digest = await publish(job.name, files)
+            job.digest = await publish(job.name, files, job.resolved)
             job.end("ready")
             logger.info("adapter %r is %s, from %r", job.name, job.digest[:12], job.resolved)
         except Exception as error:  # nobody else would hear of it

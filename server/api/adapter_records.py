@@ -30,7 +30,7 @@ def adapter_record(parts: Parts, record: NameRecord, caller: Caller) -> AdapterR
 
     Reads the disk. Raises AdapterDamaged.
     """
-    return _describe(parts, record, _aliases(parts.registry, caller))
+    return _describe(parts, record, caller, _aliases(parts.registry, caller))
 
 
 def adapter_records(parts: Parts, caller: Caller) -> list[AdapterRecord]:
@@ -44,7 +44,7 @@ def adapter_records(parts: Parts, caller: Caller) -> list[AdapterRecord]:
         if not caller.may_use(record.name):
             continue
         try:
-            records.append(_describe(parts, record, aliases))
+            records.append(_describe(parts, record, caller, aliases))
         except AdapterDamaged as error:
             logger.warning("%r is left out of the list: %s", record.name, error)
     return records
@@ -63,17 +63,23 @@ def _aliases(registry: AdapterRegistry, caller: Caller) -> list[AliasRecord]:
     return [alias for alias in registry.store.aliases() if caller.may_use(alias.name)]
 
 
-def _describe(parts: Parts, record: NameRecord, aliases: Sequence[AliasRecord]) -> AdapterRecord:
+def _describe(parts: Parts, record: NameRecord, caller: Caller, aliases: Sequence[AliasRecord]) -> AdapterRecord:
     store = parts.registry.store
     running = parts.use.running(record.name)
     use = parts.use.of(record.name)
     manifest = _read_manifest(store, record.current)
+    may_change = parts.keys.may_change(caller)  # paths and buckets are told to no one else
     return AdapterRecord(
         id=record.name,
         digest=record.current,
         created=record.created,
         versions=[
-            AdapterVersion(digest=version.digest, created=version.created, running=running[version.digest])
+            AdapterVersion(
+                digest=version.digest,
+                created=version.created,
+                running=running[version.digest],
+                source=version.source if may_change else None,
+            )
             for version in record.versions
         ],
         canary=AdapterCanary(**record.canary.model_dump()) if record.canary else None,

@@ -109,19 +109,19 @@ def delete_adapter(name: str, parts: PartsDep) -> DeletedAdapter:
     return DeletedAdapter(id=name, running=removed.running, was_pinned=removed.was_pinned)
 
 
-async def publish_live(parts: Parts, name: str, files: AdapterFiles) -> str:
+async def publish_live(parts: Parts, name: str, files: AdapterFiles, source: str | None = None) -> str:
     """Publish an adapter whose probes are replayed, and virtual tokens computed, before its name stands for it.
 
-    Gives back its digest. Cancelling it changes nothing, unless the store has begun to write: then it is dropped.
+    `source` is where it was fetched from. Gives back its digest. Cancelling it changes nothing, unless the store has
+    begun to write: then it is dropped.
     """
     adapter = await asyncio.to_thread(_check, parts, name, files)
     verification = await replayed(parts, adapter)
     is_pinned = await asyncio.to_thread(_is_pinned, parts, name)
     with pins_settled(parts, adapter.injection.digest):
         await parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
-        await unbroken(
-            asyncio.to_thread(lambda: parts.registry.publish(name, files, checked=adapter, verification=verification))
-        )
+        publish = partial(parts.registry.publish, checked=adapter, verification=verification, source=source)
+        await unbroken(asyncio.to_thread(publish, name, files))
     return adapter.injection.digest
 
 

@@ -31,9 +31,13 @@ class KeyRing:
         if not self.is_chat_open and caller.role is Role.ANYONE:
             raise _invalid(authorization)
 
+    def may_change(self, caller: Caller) -> bool:
+        """Whether a caller may change adapters."""
+        return self.is_all_open or caller.role is Role.ADMIN
+
     def check_admin(self, caller: Caller, authorization: str | None) -> None:
         """Raise ApiKeyInvalid, worded for the header, or AdminKeyRequired unless its caller may change adapters."""
-        if self.is_all_open or caller.role is Role.ADMIN:
+        if self.may_change(caller):
             return
         if caller.role is Role.CHAT:
             raise AdminKeyRequired("changing adapters needs an admin key (HOTPROMPT_ADMIN_KEYS)")

@@ -30,7 +30,7 @@ async def load_lora_adapter(body: LoadLoraAdapter, parts: PartsDep) -> Response:
                 "lora_name", f"{name!r} has already been loaded; with load_inplace it becomes a new version"
             )
         files = await asyncio.to_thread(parts.roots.read, body.lora_path)
-        await publish_live(parts, name, files)
+        await publish_live(parts, name, files, body.lora_path)
     return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
 

@@ -15,6 +15,8 @@ class AdapterVersion(ResponseBody):
     created: int
     running: int
     """Requests that are being answered by this version now."""
+    source: str | None
+    """Where exactly the server had fetched it from; null for an upload, and for a key that may not change adapters."""
 
 
 class AdapterUsage(ResponseBody):

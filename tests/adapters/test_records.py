@@ -69,6 +69,13 @@ def test_a_record_without_a_canary_is_written_as_before_there_were_any() -> None
     assert record_from_json("support", record_to_json(split)) == split
 
 
+def test_where_a_version_was_fetched_from_is_kept() -> None:
+    fetched = record().with_version(Version(digest=OTHER, created=2, source="hf://org/repo@c0ffee"))
+    assert record_from_json("support", record_to_json(fetched)) == fetched
+    versions = json.loads(record_to_json(fetched))["record"]["versions"]
+    assert ["source" in version for version in versions] == [False, False, True]
+
+
 @pytest.mark.parametrize("canary", [{"digest": OLD, "percent": 5}, {"digest": OTHER, "percent": 5}, {"digest": NEW}])
 def test_a_record_with_an_impossible_canary_is_damaged(canary: dict[str, object]) -> None:
     written = json.loads(record_to_json(record()))

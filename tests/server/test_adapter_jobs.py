@@ -102,6 +102,7 @@ async def test_the_hub_and_its_commit(client: httpx.AsyncClient, hub: Hub) -> No
     again = await ended(client, await start(client, "support", "hf://org/support"))
     versions = (await client.get(f"{ADAPTERS}/support")).json()["versions"]
     assert [version["digest"] for version in versions] == [job["digest"], again["digest"]]
+    assert [version["source"] for version in versions] == [f"hf://org/support@{COMMIT}"] * 2
 
 
 async def test_a_bucket(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +208,7 @@ async def test_a_job_can_be_cancelled_and_the_name_stays(client: httpx.AsyncClie
 async def test_a_job_can_be_cancelled_before_it_has_begun(served_sources: Served, root: Path) -> None:
     jobs = served_sources[0].app.state.parts.jobs
 
-    async def publish(name: str, _: AdapterFiles) -> str:
+    async def publish(name: str, _: AdapterFiles, __: str) -> str:
         raise AssertionError(name)
 
     for _ in range(2 * MAX_RUNNING):
@@ -262,7 +263,7 @@ async def test_so_many_at_once_and_so_many_remembered(client: httpx.AsyncClient,
 
 async def test_only_admin_keys_see_and_start_jobs(tiny_base: Path, tmp_path: Path, root: Path) -> None:
     keys = {"api_keys": (SecretStr("chat"),), "admin_keys": (SecretStr("admin"),)}
-    write_files(root / "a", soft_prompt_files(1))
+    path = write_files(root / "a", soft_prompt_files(1))
     async with app_client(tiny_settings(tiny_base, tmp_path / "store", adapter_roots=(root,), **keys)) as (_, client):
         for key, status in (("chat", 403), ("wrong", 401), ("admin", 202)):
             client.headers["authorization"] = f"Bearer {key}"
@@ -270,6 +271,9 @@ async def test_only_admin_keys_see_and_start_jobs(tiny_base: Path, tmp_path: Pat
             assert response.status_code == status
             assert (await client.get(JOBS)).status_code == (200 if status == 202 else status)
         assert (await ended(client, response))["state"] == "ready"
+        for key, source in (("admin", str(path)), ("chat", None)):
+            record = await client.get(f"{ADAPTERS}/support", headers={"authorization": f"Bearer {key}"})
+            assert record.json()["versions"][0]["source"] == source
 
 
 async def test_no_litter_and_no_waiting_when_the_server_stops(settings: Settings, root: Path, hub: Hub) -> None:
