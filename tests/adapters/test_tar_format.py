@@ -130,17 +130,17 @@ def test_a_size_over_the_limit_is_refused_before_it_is_read(size: int) -> None:
         read_tar(HeaderOnly(info.tobuf(tarfile.GNU_FORMAT)))
 
 
-def test_every_length_and_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
-    """Behind the headers' own checksums, the content has the digest that the export recorded; the card is prose."""
+def test_it_is_refused_cut_off_anywhere_and_with_flipped_bits(tmp_path: Path) -> None:
+    """Unless that changes nothing: a header has its checksum, and the content the digest that the export recorded."""
     store = AdapterStore(tmp_path / "store")
     manifest = store.publish("a", adapter_files(manifest=b"{}")).manifest
     whole = tar_of(files_to_export(store, "a"))
     path = tmp_path / "a.tar"
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 7):
         with pytest.raises(AdapterInvalid):
             read_tar(io.BytesIO(whole[:length]))
     chance = random.Random(0)
-    for position in range(len(whole)):
+    for position in range(0, len(whole), 3):
         damaged = bytearray(whole)
         damaged[position] ^= 1 << chance.randrange(8)
         path.write_bytes(damaged)
