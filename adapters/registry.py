@@ -12,6 +12,7 @@ from adapters.naming import check_name
 from adapters.records import AliasRecord, NameRecord
 from adapters.residency import ResidentAdapters
 from adapters.store import AdapterStore
+from adapters.tensor_file import WEIGHTS_FILE
 from adapters.verification import Verification
 from adapters.weights import Adapter, check_compatible, read_adapter
 
@@ -106,8 +107,9 @@ class AdapterRegistry:
     def follow(self, name: str) -> list[Adapter]:
         """Take over what has become of a name in the store: its pin, and into memory the versions that it answers with.
 
-        Returns the adapters whose virtual tokens are not known here yet. Raises AdapterNotFound for a name that is
-        gone, whose pin is forgotten then; and as `get`.
+        What nobody has asked for here yet takes only memory that is free, unless it is pinned. Returns the adapters
+        whose virtual tokens are not known here yet. Raises AdapterNotFound for a name that is gone, whose pin is
+        forgotten then; and as `get`.
         """
         try:
             record = self.store.record(name)
@@ -122,7 +124,9 @@ class AdapterRegistry:
         if record.canary is not None:
             wanted[record.canary.digest] = False
         return [
-            self.get(f"{name}@{digest}") for digest, is_due in wanted.items() if is_due or not self.is_resident(digest)
+            self.get(f"{name}@{digest}")
+            for digest, is_due in wanted.items()
+            if is_due or (not self.is_resident(digest) and self._has_room(digest))
         ]
 
     def free_removed(self) -> None:
@@ -177,6 +181,15 @@ class AdapterRegistry:
             finally:
                 with self._lock:
                     self._loading.pop(digest, None)
+
+    def _has_room(self, digest: str) -> bool:
+        """Whether a version fits without another one leaving; in memory it takes at most twice its file."""
+        try:
+            size = 2 * (self.store.path_of(digest) / WEIGHTS_FILE).stat().st_size
+        except OSError:  # whoever reads it says what is wrong
+            return True
+        with self._lock:
+            return size <= self._resident.free_bytes
 
     def _recall(self, digest: str) -> Adapter | None:
         with self._lock:

@@ -21,6 +21,11 @@ class ResidentAdapters:
     def __contains__(self, digest: str) -> bool:
         return digest in self._loose or digest in self._pinned
 
+    @property
+    def free_bytes(self) -> int:
+        """What may come in before something has to leave; below zero where pins are beyond the budget."""
+        return self._budget_bytes - self.num_bytes
+
     def digests(self) -> list[str]:
         """Everything that is in memory."""
         return [*self._pinned, *self._loose]

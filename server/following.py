@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 
 from adapters.errors import AdapterError, AdapterIncompatible, AdapterNotFound, StoreFailure
 from adapters.store_watch import StoreWatch
+from adapters.weights import Adapter
 from server.api.deps import Parts
 from server.api.pins import pins_settled
 from server.engine.errors import EngineError, EngineOverloaded
@@ -43,6 +44,8 @@ class Follower:
         self._parts = parts
         self._watch = watch
         self._owed: set[str] = set()  # names that changed and are not followed yet
+        self._unready: dict[str, Adapter] = {}  # by digest, what waits for its virtual tokens
+        self._may_free = False
         self._trouble = ""
         self._seconds_of_look = 0.0
 
@@ -60,34 +63,48 @@ class Follower:
                 logger.exception("changes in the store could not be followed")
             else:
                 self._trouble = ""
-        self._seconds_of_look = 0.0
 
     async def _catch_up(self) -> None:
         begun = time.monotonic()
         changes = await asyncio.to_thread(self._watch.look)
         self._seconds_of_look = time.monotonic() - begun
         self._owed |= changes.names
-        if changes.has_other_versions:
+        self._may_free |= changes.has_other_versions
+        if self._may_free:
             await asyncio.to_thread(self._parts.registry.free_removed)
+            self._may_free = False
         for name in sorted(self._owed):
-            if await self._follow(name):
-                self._owed.discard(name)
+            await self._follow(name)
+            self._owed.discard(name)
+        for digest, adapter in list(self._unready.items()):
+            if not await self._is_settled(adapter):
+                break
+            del self._unready[digest]
 
-    async def _follow(self, name: str) -> bool:
-        """False where the server is too busy now to compute virtual tokens."""
+    async def _follow(self, name: str) -> None:
+        registry = self._parts.registry
         try:
             with pins_settled(self._parts):
-                for adapter in await asyncio.to_thread(self._parts.registry.follow, name):
-                    digest = adapter.injection.digest
-                    with pins_settled(self._parts, digest):
-                        is_pinned = digest in self._parts.registry.pinned_digests()
-                        await self._parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
+                for adapter in await asyncio.to_thread(registry.follow, name):
+                    self._unready[adapter.injection.digest] = adapter
         except AdapterNotFound:
             self._parts.use.forget(name)
-        except EngineOverloaded:
-            return False
         except AdapterIncompatible as error:
             logger.info("adapter %r has changed in the store: %s", name, error)
-        except (AdapterError, EngineError) as error:
-            logger.warning("adapter %r has changed in the store and cannot be made ready: %s", name, error)
+        except AdapterError as error:
+            logger.warning("adapter %r has changed in the store and cannot be loaded: %s", name, error)
+
+    async def _is_settled(self, adapter: Adapter) -> bool:
+        """Compute virtual tokens, if the adapter is still there; False where the server is too busy for that now."""
+        registry, digest = self._parts.registry, adapter.injection.digest
+        if not registry.is_resident(digest):
+            return True
+        try:
+            with pins_settled(self._parts, digest):
+                is_pinned = digest in registry.pinned_digests()
+                await self._parts.engine.prefill(adapter.injection, is_pinned=is_pinned)
+        except EngineOverloaded:
+            return False
+        except EngineError as error:
+            logger.warning("adapter %r has changed in the store: %s", adapter.manifest.name, error)
         return True

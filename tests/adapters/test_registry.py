@@ -279,8 +279,9 @@ def test_what_is_removed_while_it_is_loaded_is_not_kept(tmp_path: Path) -> None:
     assert (registry.num_bytes, registry.pinned_digests()) == (0, set())
 
 
-def test_it_follows_what_others_do_with_a_name(store: AdapterStore, registry: AdapterRegistry) -> None:
+def test_it_follows_what_others_do_with_a_name(store: AdapterStore) -> None:
     """Each change is made as another process would make it."""
+    registry = AdapterRegistry(store, base_identity())
     first = store.publish("a", adapter_files(seed=1)).manifest.digest
     assert [adapter.manifest.digest for adapter in registry.follow("a")] == [first]
     assert registry.follow("a") == [], "it is here already"
@@ -303,7 +304,19 @@ def test_it_follows_what_others_do_with_a_name(store: AdapterStore, registry: Ad
     assert registry.num_bytes == 0
 
 
-def test_a_canary_of_another_process_is_brought_into_memory(store: AdapterStore, registry: AdapterRegistry) -> None:
+def test_what_nobody_has_asked_for_takes_only_free_memory(store: AdapterStore, registry: AdapterRegistry) -> None:
+    publish_all(store, "a", "b", "c", "d")
+    for name in ("a", "b"):
+        registry.get(name)
+    assert registry.follow("c") == []
+    assert resident(registry, "a", "b", "c", "d") == ["a", "b"]
+    store.pin("d", pinned=True)
+    assert [adapter.manifest.name for adapter in registry.follow("d")] == ["d"]
+    assert resident(registry, "a", "b", "c", "d") == ["b", "d"]
+
+
+def test_a_canary_of_another_process_is_brought_into_memory(store: AdapterStore) -> None:
+    registry = AdapterRegistry(store, base_identity())
     first = store.publish("a", adapter_files(seed=1)).manifest.digest
     second = store.publish("a", adapter_files(seed=2)).manifest.digest
     store.canary("a", first, 5)

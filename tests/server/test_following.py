@@ -1,5 +1,6 @@
 """Two servers on one store: what is done through one holds on the other, memory, pins and KV included."""
 
+import asyncio
 import errno
 import fcntl
 import os
@@ -89,6 +90,20 @@ async def test_pins_follow_into_the_cache_and_out_of_it(servers: tuple[Server, S
     await wait_until_async(lambda: engine.stats().num_pinned_blocks > 0)
     await one.delete(f"{ADAPTERS}/team")
     await wait_until_async(lambda: registry.num_bytes == 0 and engine.stats().num_pinned_blocks == 0)
+
+
+async def test_a_busy_server_computes_pinned_tokens_when_it_can(settings: Settings) -> None:
+    busy = settings.model_copy(update={"max_num_seqs": 1, "max_num_waiting": 1})
+    async with app_client(settings) as (_, one), app_client(busy) as (other, client):
+        body = chat_body("tiny-llama", ignore_eos=True, max_tokens=450)
+        requests = [asyncio.create_task(client.post("/v1/chat/completions", json=body)) for _ in range(2)]
+        await wait_until_async(lambda: other.engine.stats().num_running + other.engine.stats().num_waiting == 2)
+        digest = await upload(one, "team", 1)
+        await one.patch(f"{ADAPTERS}/team", json={"pinned": True})
+        await wait_until_async(lambda: other.services.registry.pinned_digests() == {digest})
+        assert other.engine.stats().num_pinned_blocks == 0, "the requests were too short"
+        assert [answer.status_code for answer in await asyncio.gather(*requests)] == [200, 200]
+        await wait_until_async(lambda: other.engine.stats().num_pinned_blocks > 0)
 
 
 async def test_a_server_that_may_only_read_the_store_serves_it_and_refuses_changes(
