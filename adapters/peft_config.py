@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adapters.errors import AdapterInvalid, AdapterUnsupported
 from adapters.manifest import AdapterKind
-from adapters.peft_types import REFUSED, SERVED
+from adapters.peft_types import ADAPTER_HUB, REFUSED, SERVED
 
 CONFIG = "adapter_config.json"
 
@@ -160,6 +160,10 @@ def parse_peft_config(content: bytes) -> PeftConfig:
     """
     raw = _json_object(content)
     peft_type = raw.get("peft_type")
+    if peft_type is None and isinstance(raw.get("config"), dict) and "model_type" in raw:
+        raise AdapterUnsupported(
+            CONFIG, f"this is an adapter of AdapterHub's format, which is not served: {ADAPTER_HUB}"
+        )
     if not isinstance(peft_type, str):
         raise AdapterInvalid(CONFIG, "'peft_type' is missing or not a string")
     if peft_type not in SERVED:

@@ -52,3 +52,9 @@ REFUSED: dict[str, str] = {
     "WAVEFT": "its delta is the inverse wavelet transform of a few coefficients, of full rank",
     "XLORA": "it routes among several LoRA adapters token by token",
 }
+
+ADAPTER_HUB = (
+    "its bottlenecks are small networks between layers, whose inputs may hold the residual stream, and no deltas of "
+    "linear modules; LoRA and prefix tuning are served as PEFT saves them"
+)
+"""Why what another library saves, in a file of the same name, is not served."""

@@ -1,5 +1,6 @@
 """Our own reading of adapter_config.json: a whitelist, bounded, and never more than plain values."""
 
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,11 @@ def test_modules_to_save_of_ia3_are_refused() -> None:
 def test_numbers_of_each_kind_are_bounded(peft_type: str, changes: dict[str, Any], field: str) -> None:
     with pytest.raises(AdapterInvalid, match=rf"^adapter_config.json: '{field}'"):
         parse_peft_config(peft_config(peft_type=peft_type, **FIELDS.get(peft_type, {}) | changes))
+
+
+def test_an_adapter_of_another_library_is_refused_by_that_librarys_name() -> None:
+    """The fields of AdapterHub's file, for a bottleneck of Pfeiffer's."""
+    bottleneck = {"architecture": None, "original_ln_before": True, "reduction_factor": 16, "non_linearity": "relu"}
+    content = {"config": bottleneck, "hidden_size": 64, "model_class": "LlamaAdapterModel", "model_type": "llama"}
+    with pytest.raises(AdapterUnsupported, match=r"adapter_config\.json: this is an adapter of AdapterHub's format"):
+        parse_peft_config(json.dumps(content).encode())
