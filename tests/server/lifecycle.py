@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import httpx
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from server.api.answered_by import ADAPTER_HEADER
 from tests.server.account import BASE, Account, Change, refusal
@@ -27,9 +27,10 @@ def _names(account: Account) -> st.SearchStrategy[str]:
 
 
 def _prefixes(account: Account, name: str) -> st.SearchStrategy[str]:
-    """How versions are called: mostly those that a name has."""
+    """How versions are called: mostly those that a name has beside its current one."""
     own = account.names.get(account.aliases.get(name, name))
-    digests = [*((own.versions if own else ()) * 6), *DIGESTS, NO_DIGEST]
+    others = [digest for digest in own.versions if digest != own.current] if own else []
+    digests = [*(others * 6), *DIGESTS, NO_DIGEST]
     return st.builds(lambda digest, length: digest[:length], st.sampled_from(digests), st.sampled_from([6, 12, 64]))
 
 
@@ -43,15 +44,14 @@ def _references(account: Account) -> st.SearchStrategy[str]:
 def _changes(account: Account, name: str) -> st.SearchStrategy[Change]:
     prefixes = _prefixes(account, name)
     canary = st.fixed_dictionaries({"digest": prefixes, "percent": st.integers(1, 99)})
-    return st.fixed_dictionaries(
-        {},
-        optional={
-            "rollback": st.one_of(st.sampled_from([True]), prefixes),
-            "pinned": st.booleans(),
-            "alias": st.sampled_from([*ALIASES, *ALIASES, *NAMES]),
-            "canary": st.one_of(st.none(), canary, canary),
-        },
-    ).filter(bool)
+    fields: dict[str, st.SearchStrategy[Any]] = {
+        "rollback": st.one_of(st.sampled_from([True]), prefixes),
+        "pinned": st.booleans(),
+        "alias": st.sampled_from([*ALIASES, *ALIASES, *NAMES]),
+        "canary": st.one_of(st.none(), canary, canary),
+    }
+    alone = [st.fixed_dictionaries({name: value}) for name, value in fields.items()]
+    return st.one_of(*alone, *alone, st.fixed_dictionaries({}, optional=fields).filter(bool))
 
 
 ODD_REFERENCES = (BASE, BASE, "nobody", "one@", "one@zzzzzz", "one@one@one", "@", "bad name!", "../one", "ö")
@@ -110,10 +110,12 @@ class Lifecycle(RuleBasedStateMachine):
 
     # -- what changes names -----------------------------------------------------------------------------------------
 
-    @initialize(contents=st.lists(st.integers(0, len(CONTENTS) - 1), min_size=1, max_size=4))
-    def begin(self, contents: list[int]) -> None:
-        for content in contents:
+    @initialize(contents=st.permutations(range(len(CONTENTS))), num_versions=st.integers(1, 4))
+    def begin(self, contents: list[int], num_versions: int) -> None:
+        for content in contents[:num_versions]:
             self.upload("one", content)
+        self.upload("two", contents[0])
+        self._change("one", {"alias": ALIASES[0]})
 
     @rule(name=st.sampled_from([*NAMES, *NAMES, *NAMES, *ALIASES]), content=st.integers(0, len(CONTENTS) - 1))
     def upload(self, name: str, content: int) -> None:
@@ -126,23 +128,18 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(data=st.data())
     def change(self, data: st.DataObject) -> None:
         name = data.draw(_names(self._account))
-        change = data.draw(_changes(self._account, name))
-        response = self.server.call("PATCH", "/v1/adapters/{name}", path=name, json=change)
-        if self._is_done(response, lambda: self._account.change(name, change), 200):
-            self._require_described(response.json(), name)
-        self._look_at(name)
+        self._change(name, data.draw(_changes(self._account, name)))
 
     @rule(data=st.data(), percents=st.lists(st.integers(1, 99), min_size=1, max_size=3))
     def split(self, data: st.DataObject, percents: list[int]) -> None:
         """A canary that grows and shrinks while the same people ask."""
         for percent in percents:
             name = data.draw(st.sampled_from([*self._account.names, "nobody"]))
-            canary = {"digest": data.draw(_prefixes(self._account, name)), "percent": percent}
-            response = self.server.call("PATCH", "/v1/adapters/{name}", path=name, json={"canary": canary})
-            self._is_done(response, lambda: self._account.change(name, {"canary": canary}), 200)  # noqa: B023
+            self._change(name, {"canary": {"digest": data.draw(_prefixes(self._account, name)), "percent": percent}})
             for user in USERS:
                 self._ask("chat", name, user)
 
+    @precondition(lambda self: len(self._account.names) > 1)
     @rule(data=st.data(), template=st.sampled_from(["/v1/adapters/{name}", "/v1/models/{model}"]))
     def delete(self, data: st.DataObject, template: str) -> None:
         self._delete(data.draw(_names(self._account)), template)
@@ -219,6 +216,12 @@ class Lifecycle(RuleBasedStateMachine):
         for name in [*self._account.aliases, *self._account.names]:
             self._delete(name, "/v1/adapters/{name}")
         self.list_everything()
+
+    def _change(self, name: str, change: Change) -> None:
+        response = self.server.call("PATCH", "/v1/adapters/{name}", path=name, json=change)
+        if self._is_done(response, lambda: self._account.change(name, change), 200):
+            self._require_described(response.json(), name)
+        self._look_at(name)
 
     def _delete(self, name: str, template: str) -> None:
         was_pinned = name in self._account.names and self._account.names[name].is_pinned
