@@ -20,7 +20,7 @@ from benchmarks.training_rows import ROW_KINDS, write_rows
 from benchmarks.training_side import PROMPT, Job, SideName, SideResult
 from training.batch_loss import choose_batch_loss
 from training.examples import Collator, Example
-from training.model import add_soft_prompt
+from training.model import add_adapter
 from training.prepare import prepare_run
 
 NUM_MADE_UP, NUM_HELD_OUT = 1000, 60
@@ -106,7 +106,7 @@ class _Judge:
         run = prepare_run(config, Console(stderr=True))
         device = torch.device(options.device)
         weights = load_weights(run.base.path, dtype=torch.float32, device=device)
-        self._model = add_soft_prompt(weights, run.base, config)
+        self._model = add_adapter(weights, run.base, config, run.train.answered)
         self._loss = choose_batch_loss(
             self._model, packing=True, device=device, batch_size=_ROWS_PER_BATCH, tokens_per_pack=None
         )

@@ -30,7 +30,7 @@ from adapters.base_model import choose_device, choose_dtype, load_weights
 from benchmarks.training_memory import PeakMemory
 from client.terminal import quiet_transformers
 from training.config import TrainConfig, load_train_config
-from training.model import add_soft_prompt
+from training.model import add_adapter
 from training.prepare import PreparedRun, prepare_run
 from training.trainer import OneDeviceArguments, build_trainer
 
@@ -146,7 +146,7 @@ def run_side(job: Job) -> SideResult:
 def _hotprompt(
     job: Job, run: PreparedRun, config: TrainConfig, weights: Any, device: torch.device, output_dir: Path
 ) -> tuple[Trainer, SnapshotTaker]:
-    model = add_soft_prompt(weights, run.base, config)
+    model = add_adapter(weights, run.base, config, run.train.answered)
     taker = SnapshotTaker(job, lambda: _prompt_of(model))
     trainer = build_trainer(
         model,

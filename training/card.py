@@ -15,7 +15,7 @@ def model_card(name: str, base: BaseIdentity, facts: TrainingFacts, losses: Sequ
     """Data, metrics, settings and loss curve of one adapter."""
     sections = [
         _front_matter(base, facts),
-        f"# {name}\n\nA soft prompt for the base model `{base.name}`, trained with hotprompt. "
+        f"# {name}\n\nAn adapter ({facts.method}) for the base model `{base.name}`, trained with hotprompt. "
         "It loads in hotprompt and in PEFT (`PeftModel.from_pretrained`).",
         _data_section(facts),
         _result_section(facts),
@@ -28,7 +28,8 @@ def model_card(name: str, base: BaseIdentity, facts: TrainingFacts, losses: Sequ
 def _front_matter(base: BaseIdentity, facts: TrainingFacts) -> str:
     licence = facts.settings.get("license")
     line = f"license: {json.dumps(licence, ensure_ascii=False)}\n" if licence else ""
-    return f"---\nbase_model: {base.name}\n{line}library_name: peft\ntags: [prompt-tuning, hotprompt]\n---"
+    tag = facts.method.replace("_", "-")
+    return f"---\nbase_model: {base.name}\n{line}library_name: peft\ntags: [{tag}, hotprompt]\n---"
 
 
 def _data_section(facts: TrainingFacts) -> str:

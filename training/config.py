@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from adapters.embedded_base import EMBEDDED_BASE_NAME
 from adapters.home import default_store
 from adapters.naming import NAME_PATTERN, NAME_RULE
-from adapters.peft_config import MAX_VIRTUAL_TOKENS
+from adapters.peft_config import MAX_RANK, MAX_TASKS, MAX_VIRTUAL_TOKENS
 from training.errors import ConfigError
 from training.row_forms import DataFormat
 
@@ -40,6 +40,31 @@ Sources = Annotated[
 
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+Method = Literal["prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning", "lora", "ia3"]
+
+DEFAULT_LEARNING_RATES: Mapping[str, float] = {
+    "prompt_tuning": 1e-2,
+    "p_tuning": 1e-3,
+    "prefix_tuning": 1e-3,
+    "multitask_prompt_tuning": 1e-2,
+    "lora": 1e-3,
+    "ia3": 1e-2,
+}
+_METHODS_OF_KEYS: Mapping[str, tuple[Method, ...]] = {
+    "prompt_tuning_init": ("prompt_tuning", "multitask_prompt_tuning"),
+    "prompt_tuning_init_text": ("prompt_tuning", "multitask_prompt_tuning", "prefix_tuning"),
+    "prefix_tuning_init": ("prefix_tuning",),
+    "num_virtual_tokens": ("prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning"),
+    "num_tasks": ("multitask_prompt_tuning",),
+    "task_id": ("multitask_prompt_tuning",),
+    "encoder_hidden_size": ("p_tuning",),
+    "init_adapter": ("prompt_tuning", "prefix_tuning", "multitask_prompt_tuning", "lora", "ia3"),
+    "lora_r": ("lora",),
+    "lora_alpha": ("lora",),
+    "target_modules": ("lora",),
+}
+"""What keys of one method mean nothing to others."""
 
 
 class TrainConfig(BaseModel):
@@ -72,12 +97,28 @@ class TrainConfig(BaseModel):
     run_dir: Path | None = None
     """directory of the run's settings, metrics and pictures; by default a new one under runs in HOTPROMPT_HOME"""
 
-    method: Literal["prompt_tuning"] = "prompt_tuning"
-    """kind of adapter"""
-    prompt_tuning_init: Literal["text", "vocab", "random"] = "text"
-    """what the virtual tokens start as: the embeddings of a text, of random tokens, or random numbers"""
+    method: Method = "prompt_tuning"
+    """kind of adapter: prompt_tuning, p_tuning, prefix_tuning, multitask_prompt_tuning, lora or ia3"""
+    prompt_tuning_init: Literal["text", "vocab", "labels", "random"] = "text"
+    """what virtual tokens start as: the embeddings of a text, of random tokens, of the commonest answers, or random"""
+    prefix_tuning_init: Literal["text", "zero", "random"] = "text"
+    """what a prefix starts as: the keys and values that the base has for a text, zeros, or random numbers"""
     prompt_tuning_init_text: str | None = None
     """the text to start from"""
+    init_adapter: str | None = Field(default=None, min_length=1)
+    """adapter to continue from instead: a name in the store, or a directory"""
+    num_tasks: int = Field(default=1, ge=1, le=MAX_TASKS)
+    """tasks that a multitask prompt has room for"""
+    task_id: int = Field(default=0, ge=0)
+    """the task of this run's rows, counted from 0"""
+    encoder_hidden_size: int | None = Field(default=None, ge=1, le=1 << 16)
+    """width of P-tuning's encoder; by default that of the base"""
+    lora_r: int = Field(default=8, ge=1, le=MAX_RANK)
+    """rank of LoRA's factors"""
+    lora_alpha: int = Field(default=16, ge=1, le=1_000_000)
+    """LoRA's deltas are scaled by this over the rank"""
+    target_modules: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=256)
+    """names of the modules that LoRA changes; by default all linear ones but the output layer"""
     num_virtual_tokens: int | None = Field(default=None, ge=1, le=MAX_VIRTUAL_TOKENS)
     """length of the soft prompt; by default that of the text in tokens"""
 
@@ -100,8 +141,10 @@ class TrainConfig(BaseModel):
     """passes over the data"""
     max_steps: int | None = Field(default=None, ge=1)
     """optimiser steps; overrides num_train_epochs"""
-    learning_rate: float = Field(default=1e-2, gt=0)
-    """highest learning rate"""
+    learning_rate: float = Field(
+        default_factory=lambda values: DEFAULT_LEARNING_RATES[values.get("method", "prompt_tuning")], gt=0
+    )
+    """highest learning rate; its default goes by the method"""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
         "linear"
     )
@@ -145,8 +188,9 @@ class TrainConfig(BaseModel):
     def _check_init_text(cls, text: str | None, info: ValidationInfo) -> str | None:
         if text is not None and not text.strip():
             raise ValueError("must not be empty")
-        if text is not None and info.data.get("prompt_tuning_init", "text") != "text":
-            raise ValueError("is used by prompt_tuning_init 'text' only")
+        key = "prefix_tuning_init" if info.data.get("method") == "prefix_tuning" else "prompt_tuning_init"
+        if text is not None and info.data.get(key, "text") != "text":
+            raise ValueError(f"is used by {key} 'text' only")
         return text
 
     @field_validator("data_weights")
@@ -169,9 +213,47 @@ class TrainConfig(BaseModel):
         """One weight for each source of data."""
         return self.data_weights or (1.0,) * len(self.data)
 
+    @field_validator(*_METHODS_OF_KEYS)
+    @classmethod
+    def _check_method(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        method = info.data.get("method")
+        if method is not None and value is not None and method not in _METHODS_OF_KEYS[info.field_name]:
+            raise ValueError(f"means nothing to method {method}")
+        return value
+
+    @field_validator("prompt_tuning_init")
+    @classmethod
+    def _check_init(cls, init: str, info: ValidationInfo) -> str:
+        if info.data.get("method") == "multitask_prompt_tuning" and init not in ("text", "random"):
+            raise ValueError(f"must be 'text' or 'random' with method multitask_prompt_tuning, is {init!r}")
+        return init
+
+    @field_validator("task_id")
+    @classmethod
+    def _check_task(cls, task_id: int, info: ValidationInfo) -> int:
+        if task_id >= info.data.get("num_tasks", task_id + 1):
+            raise ValueError(f"{task_id} is not below num_tasks {info.data['num_tasks']}")
+        return task_id
+
+    @property
+    def starts_from_text(self) -> bool:
+        """Whether the adapter starts as a text."""
+        inits = {
+            "prompt_tuning": self.prompt_tuning_init,
+            "multitask_prompt_tuning": self.prompt_tuning_init,
+            "prefix_tuning": self.prefix_tuning_init,
+        }
+        return self.init_adapter is None and inits.get(self.method) == "text"
+
+    @property
+    def keys_without_meaning(self) -> set[str]:
+        """Keys that say nothing about this run's method."""
+        return {key for key, methods in _METHODS_OF_KEYS.items() if self.method not in methods}
+
     @property
     def init_text(self) -> str:
-        """The text that a soft prompt of `prompt_tuning_init` text starts from."""
+        """The text that an adapter which `starts_from_text` starts from."""
         return self.prompt_tuning_init_text or DEFAULT_INIT_TEXT
 
 
@@ -208,8 +290,9 @@ def checked(kind: type[Settings], settings: Mapping[str, object], *, problems: S
 
 
 def config_yaml(config: TrainConfig) -> str:
-    """Every setting, as `--config` reads it again."""
-    return yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False, width=1000)
+    """Every setting that means something to the run's method, as `--config` reads it again."""
+    settings = config.model_dump(mode="json", exclude=config.keys_without_meaning)
+    return yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
 
 
 def scalars(settings: Mapping[str, object]) -> dict[str, str | int | float | bool | None]:

@@ -13,7 +13,7 @@ def adapter_files(model: PeftModel, draft: ManifestDraft, *, base_name: str, car
     """The files of a trained adapter. The base model stands in them by its name, never by a path of this machine."""
     peft_config = model.active_peft_config
     peft_config.base_model_name_or_path = base_name
-    if peft_config.tokenizer_name_or_path is not None:
+    if getattr(peft_config, "tokenizer_name_or_path", None) is not None:
         peft_config.tokenizer_name_or_path = base_name
     with TemporaryDirectory(prefix="hotprompt-export-") as directory:
         # "auto" would look the base model up by its name, on the network; a soft prompt resizes no embeddings.

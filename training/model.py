@@ -1,18 +1,26 @@
-"""The base model, frozen, with a trainable soft prompt before it. Knows no data and no training loop."""
+"""The base model, frozen, with a trainable adapter of PEFT's. Knows no training loop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from peft import PeftModel, PromptTuningConfig, PromptTuningInit, TaskType, get_peft_model
+import torch
+from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel, set_seed
 
 from adapters.base_model import BaseModel
+from adapters.files import MAX_FILE_BYTES
+from adapters.tensor_file import WEIGHTS_FILE
 from training.config import DEFAULT_NUM_VIRTUAL_TOKENS, TrainConfig
+from training.errors import ConfigError
+from training.examples import Example
+from training.peft_configs import peft_config
+from training.starts import read_start, start_from_adapter, start_from_labels, start_from_text
 
-_INITS = {
-    "text": PromptTuningInit.TEXT,
-    "vocab": PromptTuningInit.SAMPLE_VOCAB,
-    "random": PromptTuningInit.RANDOM,
-}
+_DELTAS = ("lora", "ia3")
+_HEADER_ROOM = 1 << 20
+_BYTES_PER_NUMBER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,25 +35,42 @@ class ParameterCount:
         return self.trainable / self.total
 
 
-def add_soft_prompt(weights: PreTrainedModel, base: BaseModel, config: TrainConfig) -> PeftModel:
-    """PEFT's prompt tuning over frozen weights, initialised as the configuration says; the prompt is float32."""
+def add_adapter(
+    weights: PreTrainedModel, base: BaseModel, config: TrainConfig, examples: Sequence[Example]
+) -> PeftModel:
+    """One of PEFT's methods over frozen weights, started as the configuration says; what is trained is float32.
+
+    `examples` are what a start from labels looks at. Raises ConfigError.
+    """
     set_seed(config.seed)
-    uses_text = config.prompt_tuning_init == "text"
-    peft_config = PromptTuningConfig(
-        task_type=TaskType.CAUSAL_LM,
-        num_virtual_tokens=num_virtual_tokens(base, config),
-        prompt_tuning_init=_INITS[config.prompt_tuning_init],
-        prompt_tuning_init_text=config.init_text if uses_text else None,
-        tokenizer_name_or_path=str(base.path) if uses_text else None,
-    )
-    return get_peft_model(weights, peft_config)
+    start = read_start(config)
+    wanted = peft_config(config, base, num_virtual_tokens=num_virtual_tokens(base, config))
+    try:
+        model = get_peft_model(weights, wanted)
+    except ValueError as error:  # target modules that the base does not have, or no choice of PEFT's for its type
+        raise ConfigError([f"method: {config.method} on {base.name}: {error}"]) from error
+    if start is not None:
+        start_from_adapter(model, start, config, base)
+    elif config.method == "prompt_tuning" and config.prompt_tuning_init == "labels":
+        start_from_labels(model, base.tokenizer, examples)
+    elif config.method == "prefix_tuning" and config.prefix_tuning_init == "text":
+        start_from_text(model, base.tokenizer, config.init_text)
+    if config.method == "multitask_prompt_tuning":
+        _choose_task(model, config.task_id)
+    _check_size(model, config)
+    return model
 
 
 def num_virtual_tokens(base: BaseModel, config: TrainConfig) -> int:
-    """The configured length, or that of the initial text in tokens."""
+    """The configured length, or that of the adapter or the text that it starts from; 0 of a method without any."""
+    if config.method in _DELTAS:
+        return 0
     if config.num_virtual_tokens is not None:
         return config.num_virtual_tokens
-    if config.prompt_tuning_init == "text":
+    start = read_start(config)
+    if start is not None:
+        return start[1].manifest.num_virtual_tokens
+    if config.starts_from_text:
         return len(base.tokenizer(config.init_text)["input_ids"])
     return DEFAULT_NUM_VIRTUAL_TOKENS
 
@@ -56,6 +81,30 @@ def max_positions(weights: PreTrainedModel) -> int | None:
     return limit
 
 
+def virtual_tokens_of(model: PeftModel) -> int:
+    """0 of weight deltas."""
+    return int(getattr(model.active_peft_config, "num_virtual_tokens", None) or 0)
+
+
 def count_parameters(model: PeftModel) -> ParameterCount:
     trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return ParameterCount(trainable, sum(parameter.numel() for parameter in model.parameters()))
+
+
+def _choose_task(model: PeftModel, task: int) -> None:
+    """Let the encoder compose one task's prompt: all rows of a run are of that task, and PEFT's paths name none."""
+    encoder: Any = model.prompt_encoder[model.active_adapter]
+    encoder.forward = partial(_of_task, encoder.forward, task)
+
+
+def _of_task(compose: Any, task: int, indices: torch.Tensor, task_ids: torch.Tensor | None = None) -> Any:
+    del task_ids
+    return compose(indices, torch.tensor([task], device=indices.device))
+
+
+def _check_size(model: PeftModel, config: TrainConfig) -> None:
+    """Raises ConfigError for an adapter that would be too large to publish; P-tuning saves less than it trains."""
+    size = count_parameters(model).trainable * _BYTES_PER_NUMBER
+    limit = MAX_FILE_BYTES[WEIGHTS_FILE] - _HEADER_ROOM
+    if config.method != "p_tuning" and size > limit:
+        raise ConfigError([f"method: {config.method} would train {size:,} bytes here, over the limit of {limit:,}"])

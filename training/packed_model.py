@@ -51,7 +51,7 @@ class PackedModel:
         if config.peft_type == PeftType.PREFIX_TUNING:
             given = self._given_kv()
         elif config.is_prompt_learning:
-            prompt = self._model.get_prompt(batch_size=1, task_ids=self._task_ids())[0]
+            prompt = self._model.get_prompt(batch_size=1)[0]
         pack = make_pack(
             rows,
             num_virtual_tokens=0 if prompt is None else len(prompt),
@@ -85,9 +85,6 @@ class PackedModel:
                 yield
         finally:
             self._base.config._attn_implementation = usual
-
-    def _task_ids(self) -> torch.Tensor | None:
-        return None
 
     def _given_kv(self) -> list[GivenKV]:
         """Keys and values of each layer from PEFT's prefix encoder: rows of `layers * 2 * heads * head_dim`."""

@@ -10,7 +10,7 @@ from adapters.errors import ChatFormatError
 from adapters.probes import Probes
 from adapters.probing import base_of, make_probe, number_type_of
 from training.examples import Example
-from training.model import max_positions
+from training.model import max_positions, virtual_tokens_of
 
 NUM_PROBES = 8
 ANSWER_TOKENS = 16
@@ -74,8 +74,7 @@ def _longest_prompt(model: PeftModel) -> int:
     limit = max_positions(base_of(model))
     if limit is None:
         return LONGEST_PROMPT
-    num_virtual: int = model.active_peft_config.num_virtual_tokens
-    return min(LONGEST_PROMPT, limit - num_virtual - ANSWER_TOKENS)
+    return min(LONGEST_PROMPT, limit - virtual_tokens_of(model) - ANSWER_TOKENS)
 
 
 def _stop_ids(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,7 +1,7 @@
 """One training run from data to a published adapter, in marked stages. Parses no command line."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,9 @@ from training.config import TrainConfig, config_yaml, scalars
 from training.errors import NothingTrained, PublishFailed, TrainingError
 from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files
+from training.measuring import measure_adapter, measure_base
 from training.metrics_log import MetricsLog
-from training.model import add_soft_prompt, count_parameters, num_virtual_tokens
+from training.model import add_adapter, count_parameters, num_virtual_tokens, virtual_tokens_of
 from training.prepare import PreparedRun, check_positions, prepare_run
 from training.probes import make_probes
 from training.progress import evaluation_progress, say, training_progress
@@ -35,7 +36,7 @@ from training.run_directory import RunDirectory, open_run
 from training.sources import source_name
 from training.trainer import LossPoint, build_trainer
 
-_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "publish", "run_dir", "name"}
+_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "publish", "run_dir", "name", "init_adapter"}
 """Recorded elsewhere in the manifest without paths, or of no use to others."""
 
 
@@ -89,12 +90,12 @@ def train(config: TrainConfig, *, console: Console, api_key: str | None = None) 
             batch_size=config.per_device_train_batch_size,
             longest=run.train.longest + num_virtual_tokens(run.base, config),
         )
-        model = add_soft_prompt(weights, run.base, config)
+        model = add_adapter(weights, run.base, config, run.train.answered)
         _describe(model, run, device, dtype, console)
 
         # measure the base model
         evaluator = _evaluator(weights, run, config)
-        before = _measure(evaluator, None, "before training", console)
+        before = _measure(evaluator, model, measure_base, "before training", console)
         note(directory, 0, before)
 
     # loop
@@ -173,7 +174,7 @@ def _describe(model: PeftModel, run: PreparedRun, device: torch.device, dtype: t
     say(
         console,
         f"trainable parameters: {count.trainable:,} of {count.total:,} ({count.share:.4%}), "
-        f"{model.active_peft_config.num_virtual_tokens} virtual tokens",
+        f"{virtual_tokens_of(model)} virtual tokens",
     )
 
 
@@ -186,12 +187,12 @@ def _evaluator(weights: PreTrainedModel, run: PreparedRun, config: TrainConfig) 
 
 
 def _measure(
-    evaluator: Evaluator | None, soft_prompt: torch.Tensor | None, when: str, console: Console
+    evaluator: Evaluator | None, model: PeftModel, how: Callable[..., Evaluation], when: str, console: Console
 ) -> Evaluation | None:
     if evaluator is None:
         return None
     with evaluation_progress(console, f"measuring {when}", len(evaluator.examples)) as advance:
-        measured = evaluator.evaluate(soft_prompt, advance=advance)
+        measured = how(evaluator, model, advance=advance)
     say(console, f"{when}: loss {measured.loss:.4f}, exact match {measured.exact_match:.1%}")
     return measured
 
@@ -199,7 +200,7 @@ def _measure(
 def _measure_unless_interrupted(evaluator: Evaluator | None, model: PeftModel, console: Console) -> Evaluation | None:
     """Ctrl-C here gives up the measurement, not the trained adapter."""
     try:
-        return _measure(evaluator, model.get_prompt(batch_size=1)[0].detach(), "after training", console)
+        return _measure(evaluator, model, measure_adapter, "after training", console)
     except KeyboardInterrupt:
         say(console, "measuring interrupted; saving the adapter without it (Ctrl-C again: stop at once)")
         return None
@@ -243,7 +244,9 @@ def _publish(
     )
     identity = run.base.identity
     probes = _probes_unless_interrupted(model, run, loop, console)
-    draft = ManifestDraft(base=identity, chat_format=run.chat_format, training=facts, probes=probes)
+    draft = ManifestDraft(
+        task=config.task_id, base=identity, chat_format=run.chat_format, training=facts, probes=probes
+    )
     card = model_card(config.name, identity, facts, loop.losses)
     adapter = run.store.publish(config.name, adapter_files(model, draft, base_name=identity.name, card=card))
     digest = adapter.manifest.digest
@@ -265,10 +268,10 @@ def _register(destination: Destination, result: TrainResult, config: TrainConfig
 
 def _settings(model: PeftModel, config: TrainConfig, dtype: torch.dtype) -> dict[str, str | int | float | bool | None]:
     """The settings as they were used: with the length and the dtype that were worked out."""
-    settings = scalars(config.model_dump(mode="json", exclude=_KEYS_OF_THIS_MACHINE))
-    text = config.init_text if config.prompt_tuning_init == "text" else None
+    settings = scalars(config.model_dump(mode="json", exclude=_KEYS_OF_THIS_MACHINE | config.keys_without_meaning))
+    text = config.init_text if config.starts_from_text else None
     return settings | {
-        "num_virtual_tokens": model.active_peft_config.num_virtual_tokens,
+        "num_virtual_tokens": virtual_tokens_of(model),
         "prompt_tuning_init_text": text,
         "dtype": _dtype_name(dtype),
     }

@@ -39,13 +39,13 @@ def test_an_override_may_hold_an_equals_sign_and_a_colon() -> None:
 
 def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text("learnig_rate: 0.1\nmethod: lora\nmax_steps: 0\nname: ../evil\n")
+    file.write_text("learnig_rate: 0.1\nmethod: qlora\nmax_steps: 0\nname: ../evil\n")
     with pytest.raises(ConfigError) as caught:
         load_train_config(file, ["oops", "seed=-1", "learning_rate=.nan"])
     problems = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 8
     assert "learnig_rate: no such key (did you mean learning_rate?)" in problems
-    assert "method: 'lora' is not supported (supported: 'prompt_tuning')" in problems
+    assert "method: 'qlora' is not supported (supported: 'prompt_tuning', 'p_tuning'" in problems
     assert "max_steps: should be greater than or equal to 1, is 0" in problems
     assert "name: '../evil' is not a legal adapter name" in problems
     assert "data: is required" in problems

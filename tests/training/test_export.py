@@ -14,7 +14,7 @@ from adapters.manifest import ManifestDraft
 from tests.tiny import Family
 from tests.training.rows import tiny_config
 from training.export import adapter_files
-from training.model import add_soft_prompt
+from training.model import add_adapter
 from training.prepare import prepare_run
 from training.progress import training_progress
 from training.trainer import build_trainer
@@ -29,7 +29,7 @@ def test_the_files_of_an_adapter_give_the_logits_of_the_trained_model(
     console = Console(file=io.StringIO())
     config = tiny_config(bases[family], tmp_path)
     run = prepare_run(config, console)
-    trained = add_soft_prompt(load_weights(run.base.path, dtype=torch.float32, device=CPU), run.base, config)
+    trained = add_adapter(load_weights(run.base.path, dtype=torch.float32, device=CPU), run.base, config, [])
     untrained_prompt = trained.get_prompt(batch_size=1).detach().clone()
     with training_progress(console) as reporter:
         build_trainer(
