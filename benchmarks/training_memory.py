@@ -31,10 +31,10 @@ class PeakMemory:
         self._start = _high_water()
 
     def above(self) -> int:
-        """In bytes."""
+        """In bytes; never below 0, where the kernel's count of pages is rounded."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) - self._start
-        return _high_water() - self._start
+        return max(0, _high_water() - self._start)
 
 
 def _high_water() -> int:

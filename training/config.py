@@ -146,10 +146,10 @@ class TrainConfig(BaseModel):
     )
     """highest learning rate; its default goes by the method"""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"] = (
-        "linear"
+        "cosine"
     )
     """course of the learning rate after the warm-up"""
-    warmup_steps: float = Field(default=0, ge=0)
+    warmup_steps: float = Field(default=0.06, ge=0)
     """optimiser steps of rising learning rate; below 1, a share of all steps"""
     weight_decay: float = Field(default=0.0, ge=0)
     """weight decay of AdamW"""
@@ -166,6 +166,17 @@ class TrainConfig(BaseModel):
 
     eval_task: Task = "auto"
     """what held-out answers are measured as: labels or free text; auto takes few, short, repeated ones for labels"""
+    keep_best: bool = True
+    """with held-out rows, their loss is measured on the way, and the adapter with the lowest is published"""
+    eval_steps: int | None = Field(default=None, ge=1)
+    """optimiser steps between two such measurements; by default a tenth of the run"""
+    early_stopping_patience: int = Field(default=4, ge=0)
+    """so many measurements in a row without a lower loss end the training; 0 never does"""
+    checkpoint_dir: Path | None = None
+    """directory for checkpoints, from which the same command goes on after an interruption; none without it"""
+    save_steps: int = Field(default=50, ge=1)
+    """optimiser steps between two checkpoints"""
+
     per_device_eval_batch_size: int = Field(default=16, ge=1)
     """rows of one batch of the evaluation"""
     max_new_tokens: int | None = Field(default=None, ge=1)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,7 @@ from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, T
 from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
+from training.checkpoints import open_checkpoints, remove_checkpoints, tokens_seen
 from training.config import TrainConfig, config_yaml, scalars
 from training.errors import NothingTrained, PublishFailed, TrainingError
 from training.evaluate import Evaluation, Evaluator
@@ -36,7 +38,17 @@ from training.run_directory import RunDirectory, open_run
 from training.sources import source_name
 from training.trainer import LossPoint, build_trainer
 
-_KEYS_OF_THIS_MACHINE = {"base", "data", "eval_data", "store", "publish", "run_dir", "name", "init_adapter"}
+_KEYS_OF_THIS_MACHINE = {
+    "base",
+    "data",
+    "eval_data",
+    "store",
+    "publish",
+    "run_dir",
+    "checkpoint_dir",
+    "name",
+    "init_adapter",
+}
 """Recorded elsewhere in the manifest without paths, or of no use to others."""
 
 
@@ -56,6 +68,7 @@ class LoopFacts:
 
     steps: int
     tokens: int
+    tokens_per_second: float
     seconds: float
     losses: Sequence[LossPoint]
     interrupted: bool
@@ -117,6 +130,8 @@ def train(config: TrainConfig, *, console: Console, api_key: str | None = None) 
 
     # publish
     result = _publish(model, run, config, dtype, loop, evaluation_facts(before, after, comparison), console)
+    if config.checkpoint_dir is not None and not loop.interrupted:
+        remove_checkpoints(config.checkpoint_dir)
     if destination is not None:
         _register(destination, result, config, console)
     return result
@@ -132,7 +147,7 @@ def _run_loop(
 ) -> LoopFacts:
     """Run the Trainer to its end or to Ctrl-C. Raises NothingTrained when no optimiser step was made."""
     interrupted = False
-    with TemporaryDirectory(prefix="hotprompt-train-") as output_dir, training_progress(console) as reporter:
+    with _checkpoints(run, config) as (output_dir, checkpoint), training_progress(console) as reporter:
         with _nothing_to_save():
             trainer = build_trainer(
                 model,
@@ -140,16 +155,24 @@ def _run_loop(
                 config,
                 device=device,
                 pad_id=run.base.tokenizer.eos_token_id,
-                output_dir=Path(output_dir),
+                output_dir=output_dir,
                 reporter=reporter,
+                held_out=run.held_out,
+                report=partial(say, console),
             )
         trainer.add_callback(MetricsLog(directory))
+        if checkpoint is not None:
+            say(console, f"going on from {checkpoint.name} in {output_dir}")
+        tokens_before = tokens_seen(checkpoint)
         start = time.perf_counter()
         try:
-            trainer.train()
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         except KeyboardInterrupt:
             interrupted = True
         seconds = time.perf_counter() - start
+    if trainer.keeper is not None:
+        seconds -= trainer.keeper.seconds
+        trainer.keeper.restore()
     steps = trainer.state.global_step
     if steps == 0:
         raise NothingTrained("interrupted before the first optimiser step: there is nothing to save")
@@ -157,7 +180,20 @@ def _run_loop(
         say(
             console, f"interrupted after {steps:,} optimiser steps; saving what is trained (Ctrl-C again: stop at once)"
         )
-    return LoopFacts(steps, trainer.state.num_input_tokens_seen, seconds, trainer.losses, interrupted)
+    tokens = int(trainer.state.num_input_tokens_seen)
+    return LoopFacts(steps, tokens, (tokens - tokens_before) / seconds, seconds, trainer.losses, interrupted)
+
+
+@contextmanager
+def _checkpoints(run: PreparedRun, config: TrainConfig) -> Iterator[tuple[Path, Path | None]]:
+    """Where Trainer may write, and the checkpoint to go on from."""
+    if config.checkpoint_dir is None:
+        with TemporaryDirectory(prefix="hotprompt-train-") as directory:
+            yield Path(directory), None
+        return
+    decisive = config.model_dump(mode="json", exclude={"store", "publish", "run_dir", "checkpoint_dir", "save_steps"})
+    facts = {"settings": decisive, "data": run.data_digest, "base": run.base.identity.model_dump(mode="json")}
+    yield config.checkpoint_dir, open_checkpoints(config.checkpoint_dir, facts)
 
 
 @contextmanager
@@ -235,7 +271,7 @@ def _publish(
         steps=loop.steps,
         interrupted=loop.interrupted,
         tokens=loop.tokens,
-        tokens_per_second=loop.tokens / loop.seconds,
+        tokens_per_second=loop.tokens_per_second,
         seconds=loop.seconds,
         trainable_parameters=count_parameters(model).trainable,
         final_loss=loop.losses[-1].loss if loop.losses else None,

@@ -1,7 +1,9 @@
 """transformers' Trainer, with two things changed: how the loss is computed, and that it writes and prints nothing."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from training.batch_loss import BatchLoss, choose_batch_loss
+from training.batch_loss import BatchLoss, choose_batch_loss, held_out_loss
+from training.best import BestKeeper
+from training.checkpoints import load_trained, mark_whole, save_trained
 from training.config import TrainConfig
 from training.examples import IGNORED_LABEL, Collator, Example
 
+_LOG = logging.getLogger(__name__)
 _SAME_KEYS = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
@@ -60,9 +65,10 @@ class AdapterTrainer(Trainer):
     smaller pieces; which they are does not change its gradient.
     """
 
-    def __init__(self, *, batch_loss: BatchLoss, **kwargs: Any) -> None:
+    def __init__(self, *, batch_loss: BatchLoss, keeper: BestKeeper | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._batch_loss = batch_loss
+        self.keeper = keeper
 
     def training_step(
         self,
@@ -86,6 +92,7 @@ class AdapterTrainer(Trainer):
             except RuntimeError as error:
                 if not _is_out_of_memory(error) or not self._batch_loss.halve():
                     raise
+                _LOG.warning("out of memory: going on with pieces of half the size")
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = None if gradient is None else gradient.clone()
 
@@ -96,6 +103,26 @@ class AdapterTrainer(Trainer):
             self.accelerator.backward(loss)
             total += loss.detach()
         return total
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """What is trained, and not the adapter's files: those cannot be trained on, where a method has an encoder."""
+        del state_dict
+        assert output_dir is not None
+        assert isinstance(self.model, PeftModel)
+        save_trained(self.model, Path(output_dir))
+        if self.keeper is not None:
+            self.keeper.save(Path(output_dir))
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        mark_whole(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        trained = self.model if model is None else model
+        assert isinstance(trained, PeftModel)
+        load_trained(trained, Path(resume_from_checkpoint))
+        if self.keeper is not None:
+            self.keeper.load(Path(resume_from_checkpoint))
 
     @property
     def losses(self) -> list[LossPoint]:
@@ -124,8 +151,29 @@ def build_trainer(
     pad_id: int,
     output_dir: Path,
     reporter: TrainerCallback,
+    held_out: Sequence[Example] | None = None,
+    report: Callable[[str], None] = _LOG.info,
 ) -> AdapterTrainer:
-    """A trainer that is ready to run; `output_dir` is only asked for by Trainer and stays empty."""
+    """A trainer that is ready to run. It writes checkpoints into `output_dir` where the run has a `checkpoint_dir`.
+
+    With `held_out` rows it keeps the best adapter, as the configuration says, and tells `report` of it.
+    """
+    batch_loss = choose_batch_loss(
+        model,
+        packing=config.packing,
+        device=device,
+        batch_size=config.per_device_train_batch_size,
+        tokens_per_pack=config.tokens_per_pack,
+    )
+    keeper = None
+    if held_out and config.keep_best:
+        keeper = BestKeeper(
+            model,
+            partial(_held_out_loss, model, batch_loss, held_out),
+            every=config.eval_steps,
+            patience=config.early_stopping_patience,
+            report=report,
+        )
     arguments = OneDeviceArguments(
         output_dir=str(output_dir),
         max_steps=-1 if config.max_steps is None else config.max_steps,  # Trainer's way to say "by epochs"
@@ -134,27 +182,29 @@ def build_trainer(
         include_num_input_tokens_seen="non_padding",
         remove_unused_columns=False,
         label_names=["labels"],
-        save_strategy="no",
+        save_strategy="no" if config.checkpoint_dir is None else "steps",
+        save_steps=config.save_steps,
+        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
         **{key: getattr(config, key) for key in _SAME_KEYS},
     )
     trainer = AdapterTrainer(
-        batch_loss=choose_batch_loss(
-            model,
-            packing=config.packing,
-            device=device,
-            batch_size=config.per_device_train_batch_size,
-            tokens_per_pack=config.tokens_per_pack,
-        ),
+        batch_loss=batch_loss,
+        keeper=keeper,
         model=model,
         args=arguments,
         train_dataset=[example.features() for example in examples],
         data_collator=Collator(pad_id),
-        callbacks=[LogLastStep(), reporter],
+        callbacks=[LogLastStep(), *([] if keeper is None else [keeper]), reporter],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _held_out_loss(model: PeftModel, batch_loss: BatchLoss, examples: Sequence[Example]) -> float:
+    model.eval()  # every training step sets it back
+    return held_out_loss(batch_loss, examples, device=model.device)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

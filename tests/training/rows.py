@@ -38,6 +38,8 @@ def tiny_config(base: Path, tmp_path: Path, rows: Sequence[object] = ENGLISH, **
         "logging_steps": 1,
         "per_device_train_batch_size": 2,
         "prompt_tuning_init_text": "Answer:",
+        "lr_scheduler_type": "linear",  # the reference recipe's
+        "warmup_steps": 0,
         "dtype": "float32",
         "device": "cpu",
     }
