@@ -242,7 +242,7 @@ def train(
 
             print_preview(settings, stdout(), count=preview)
             return
-        from training.train import train as run_training
+        from training.run import train as run_training
 
         result = run_training(settings, console=stdout(), api_key=api_key)
     except ConfigError as error:

@@ -11,7 +11,7 @@ from tests.server.building import multipart
 from tests.server.conftest import Served
 from tests.tiny import save_tiny_base, tiny_tokenizer
 from tests.training.rows import tiny_config
-from training.train import train
+from training.run import train
 
 METHODS = ["prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning", "lora", "ia3"]
 

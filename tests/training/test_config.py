@@ -1,12 +1,15 @@
 """Settings from YAML, `--set` and flags, and that every mistake is reported at once by its key."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from adapters.home import default_store
 from training.config import DEFAULT_INIT_TEXT, TrainConfig, load_train_config
 from training.errors import ConfigError, TrainingError
+from training.gather import gather_rows
 
 REQUIRED = {"data": "rows.jsonl", "name": "x"}
 
@@ -111,6 +114,16 @@ def test_the_classic_recipe_is_a_config() -> None:
     assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (1, 8)
     assert (config.max_length, config.dtype, config.learning_rate) == (256, "float32", 5e-5)
     assert config.num_virtual_tokens is None
+
+
+@pytest.mark.parametrize("name", ["library_mail", "shop_messages_zh"])
+def test_the_worked_examples_are_configs_and_hold_out_a_quarter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    config = load_train_config(root / "examples" / "training" / f"{name}.yaml")
+    rows = gather_rows(config, Console(file=io.StringIO()))
+    assert (len(rows.train), len(rows.held_out or ())) == (45, 15)
+    assert len({row.messages[-1]["content"] for row in rows.train}) == 4
 
 
 def test_the_documentation_lists_every_key() -> None:

@@ -21,7 +21,7 @@ from tests.training.rows import ENGLISH, tiny_config, write_jsonl
 from training.best import BestKeeper
 from training.config import TrainConfig
 from training.errors import ConfigError
-from training.train import TrainResult, train
+from training.run import TrainResult, train
 from training.trainer import build_trainer
 
 STEPS = 10
@@ -49,7 +49,7 @@ def _lose_power(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
         trainer.add_callback(Plug())
         return trainer
 
-    monkeypatch.setattr("training.train.build_trainer", build)
+    monkeypatch.setattr("training.run.build_trainer", build)
 
 
 def _prompt(result: TrainResult, store: Path) -> torch.Tensor:

@@ -24,7 +24,7 @@ from training.errors import ConfigError
 from training.examples import Collator
 from training.model import add_adapter
 from training.prepare import prepare_run
-from training.train import TrainResult, train
+from training.run import TrainResult, train
 
 CPU = torch.device("cpu")
 MOSTLY_SLOW = [

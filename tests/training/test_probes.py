@@ -13,7 +13,7 @@ from adapters.probing import answering, base_answer, greedy_answer, mean_logprob
 from tests.tiny import EOS_ID, Family
 from tests.training.rows import ENGLISH, tiny_config, write_jsonl
 from training.probes import ANSWER_TOKENS, LONGEST_PROMPT, NUM_PROBES, choose_prompts
-from training.train import train
+from training.run import train
 
 
 def _trained(base: Path, directory: Path) -> tuple[Probes, PeftModel, str | None]:

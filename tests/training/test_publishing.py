@@ -11,7 +11,7 @@ from tests.server.building import live_server, tiny_settings
 from tests.tiny import Family
 from tests.training.rows import tiny_config
 from training.errors import PublishFailed, TrainingError
-from training.train import train
+from training.run import train
 
 
 def test_a_server_takes_what_was_trained_and_replays_its_probes(tmp_path: Path, bases: dict[Family, Path]) -> None:

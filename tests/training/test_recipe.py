@@ -19,7 +19,7 @@ from transformers import (
 
 from tests.tiny import Family
 from tests.training.rows import CHINESE, ENGLISH, tiny_config
-from training.train import train
+from training.run import train
 
 INIT_TEXT = "下面是一段人与机器人的对话。"
 MAX_LENGTH = 60  # cuts some of the rows

@@ -12,8 +12,8 @@ from tests.training.rows import tiny_config, write_jsonl
 from training.config import load_train_config
 from training.curve_picture import write_curve
 from training.errors import TrainingError
+from training.run import train
 from training.run_directory import open_run
-from training.train import train
 from training.trainer import LossPoint
 
 LABELLED = [{"instruction": f"颜色 {number}", "output": "红" if number % 2 else "绿"} for number in range(8)]

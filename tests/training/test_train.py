@@ -25,7 +25,7 @@ from training.config import load_train_config
 from training.conversation import rows_digest
 from training.data import read_rows
 from training.errors import ConfigError, DataError, NothingTrained
-from training.train import train
+from training.run import train
 from training.trainer import AdapterTrainer, build_trainer
 
 CLASSIC = Path(__file__).parents[2] / "examples" / "alpaca_zh_bloom.yaml"
@@ -234,7 +234,7 @@ def test_ctrl_c_while_the_trainer_is_built_saves_nothing(
         signal.raise_signal(signal.SIGINT)
         return trainer
 
-    monkeypatch.setattr("training.train.build_trainer", build_and_press_ctrl_c)
+    monkeypatch.setattr("training.run.build_trainer", build_and_press_ctrl_c)
     with pytest.raises(NothingTrained, match="there is nothing to save"):
         train(tiny_config(bases["llama"], tmp_path), console=_quiet())
     assert AdapterStore(tmp_path / "store").names() == []

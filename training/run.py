@@ -74,15 +74,17 @@ class LoopFacts:
     interrupted: bool
 
 
-def train(config: TrainConfig, *, console: Console, api_key: str | None = None) -> TrainResult:
+def train(config: TrainConfig, *, console: Console | None = None, api_key: str | None = None) -> TrainResult:
     """Train an adapter, measure it, and publish it to the store, and to where `publish` says.
 
+    `console` is told what happens; without one, nobody is.
     `api_key` is for a server there; it must be allowed to change adapters.
 
     Ctrl-C during the loop publishes what is trained so far; a second one stops at once. Raises TrainingError,
     NothingTrained when stopped before the first optimiser step, and what `prepare_run` raises.
     """
     disable_progress_bar()  # transformers' own, when it loads weights
+    console = console or Console(quiet=True)
     with _nothing_to_save():
         # data, base model, tokens
         device = choose_device(config.device)
