@@ -47,6 +47,8 @@ class BestKeeper(TrainerCallback):
         self._without_gain = 0
         self.best: Best | None = None
         self.seconds = 0.0
+        self.measured: dict[int, float] = {}
+        """Held-out loss by step, as far as this process measured it."""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         del args, kwargs
@@ -55,6 +57,7 @@ class BestKeeper(TrainerCallback):
             return
         start = time.perf_counter()
         loss = self._measure()
+        self.measured[state.global_step] = loss
         self._report(f"step {state.global_step}/{state.max_steps}  held-out loss {loss:.4f}")
         if self.best is None or loss < self.best.loss:
             self.best = Best(state.global_step, loss, trained_copy(self._model))

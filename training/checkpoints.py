@@ -82,6 +82,11 @@ def set_trained(model: PeftModel, tensors: dict[str, torch.Tensor]) -> None:
                 parameter.copy_(tensors[name])
 
 
+def steps_done(checkpoint: Path | None) -> int:
+    """Optimiser steps until a run's checkpoint."""
+    return 0 if checkpoint is None else _step(checkpoint)
+
+
 def tokens_seen(checkpoint: Path | None) -> int:
     """By the run until its checkpoint."""
     if checkpoint is None:

@@ -44,15 +44,14 @@ def draw(
     *,
     title: str,
     losses: Sequence[LossPoint],
-    held_out: Sequence[tuple[int, Evaluation | None]],
     console: Console,
 ) -> None:
     """Write the report and the pictures of a run; a trained adapter is not lost where one cannot be written."""
-    points = [LossPoint(step, measured.loss) for step, measured in held_out if measured is not None]
     try:
         if comparison is not None:
             directory.write_evaluation(comparison.to_json())
         if losses:
+            points = [LossPoint(step, loss) for step, loss in directory.held_out_losses().items()]
             write_curve(directory.curves, title=title, losses=losses, held_out=points)
         if comparison is not None and comparison.confusion is not None:
             write_confusion(comparison, directory.confusion, base="base model", adapter=title)

@@ -21,7 +21,7 @@ from adapters.manifest import AdapterManifest, EvaluationFacts, ManifestDraft, T
 from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
-from training.checkpoints import open_checkpoints, remove_checkpoints, tokens_seen
+from training.checkpoints import open_checkpoints, remove_checkpoints, steps_done, tokens_seen
 from training.config import TrainConfig, config_yaml, scalars
 from training.errors import NothingTrained, PublishFailed, TrainingError
 from training.evaluate import Evaluation, Evaluator
@@ -67,6 +67,8 @@ class LoopFacts:
     """What the loop did. `tokens` are real ones: neither padding nor virtual tokens."""
 
     steps: int
+    kept_step: int
+    """The step whose adapter was kept: the last one, or that with the lowest held-out loss."""
     tokens: int
     tokens_per_second: float
     seconds: float
@@ -119,14 +121,13 @@ def train(config: TrainConfig, *, console: Console | None = None, api_key: str |
     # measure the adapter
     after = None if loop.interrupted else _measure_unless_interrupted(evaluator, model, console)
 
-    note(directory, loop.steps, after)
+    note(directory, loop.kept_step, after)
     comparison = compared(before, after, config, base_name=run.base.name, console=console)
     draw(
         directory,
         comparison,
         title=config.name,
         losses=loop.losses,
-        held_out=[(0, before), (loop.steps, after)],
         console=console,
     )
 
@@ -162,7 +163,8 @@ def _run_loop(
                 held_out=run.held_out,
                 report=partial(say, console),
             )
-        trainer.add_callback(MetricsLog(directory))
+        directory.go_on_from(steps_done(checkpoint))
+        trainer.add_callback(MetricsLog(directory, trainer.keeper.measured if trainer.keeper is not None else {}))
         if checkpoint is not None:
             say(console, f"going on from {checkpoint.name} in {output_dir}")
         tokens_before = tokens_seen(checkpoint)
@@ -183,7 +185,9 @@ def _run_loop(
             console, f"interrupted after {steps:,} optimiser steps; saving what is trained (Ctrl-C again: stop at once)"
         )
     tokens = int(trainer.state.num_input_tokens_seen)
-    return LoopFacts(steps, tokens, (tokens - tokens_before) / seconds, seconds, trainer.losses, interrupted)
+    best = trainer.keeper.best if trainer.keeper is not None else None
+    kept_step = steps if best is None else best.step
+    return LoopFacts(steps, kept_step, tokens, (tokens - tokens_before) / seconds, seconds, trainer.losses, interrupted)
 
 
 @contextmanager

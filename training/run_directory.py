@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from adapters.home import home_directory
 from training.config import TrainConfig, config_yaml
@@ -44,6 +45,30 @@ class RunDirectory:
         with _written(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(facts), ensure_ascii=False) + "\n")
 
+    def go_on_from(self, step: int) -> None:
+        """Forget what the metrics have of later steps, and what they have twice: a run goes on here, or begins (0).
+
+        A line that an interruption tore is forgotten too. Raises TrainingError.
+        """
+        kept = {(entry["step"], "loss" in entry): entry for entry in self._entries() if entry["step"] <= step}
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept.values())
+        with _written(self.metrics):
+            self.metrics.write_text(text, encoding="utf-8")
+
+    def held_out_losses(self) -> dict[int, float]:
+        """By step, as far as they were measured. Raises TrainingError."""
+        found = {entry["step"]: entry["held_out_loss"] for entry in self._entries() if "held_out_loss" in entry}
+        return dict(sorted(found.items()))
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        with _written(self.metrics):
+            lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
     def write_evaluation(self, facts: Mapping[str, object]) -> None:
         """Raises TrainingError."""
         with _written(self.evaluation):
@@ -51,7 +76,7 @@ class RunDirectory:
 
 
 def open_run(config: TrainConfig) -> RunDirectory:
-    """The directory that the configuration names, or a new one under `runs/` in the home; metrics begin anew.
+    """The directory that the configuration names, or a new one under `runs/` in the home; its metrics are left.
 
     Raises TrainingError when it cannot be written.
     """
@@ -59,7 +84,7 @@ def open_run(config: TrainConfig) -> RunDirectory:
     with _written(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
         run.config.write_text(config_yaml(config), encoding="utf-8")
-        run.metrics.write_text("", encoding="utf-8")
+        run.metrics.touch()
     return run
 
 
