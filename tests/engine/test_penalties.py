@@ -99,7 +99,7 @@ def test_stop_tokens_wait_for_min_tokens() -> None:
 
 def test_settings_out_of_range_are_refused_by_name() -> None:
     wrong: list[tuple[str, Setting]] = [
-        ("max_tokens", 0),
+        ("max_tokens", -1),
         ("min_tokens", -1),
         ("temperature", -0.1),
         ("temperature", math.nan),
