@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import anyio.lowlevel
 from fastapi import FastAPI
 from transformers import PreTrainedTokenizerFast
 
@@ -69,6 +70,7 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         services.engine.start()
+        await anyio.lowlevel.checkpoint()  # it loads its back end at its first use: not within the first request
         is_over = threading.Event()
         store = services.registry.store
         await asyncio.to_thread(repair_store, store)

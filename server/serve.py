@@ -3,12 +3,15 @@
 import logging
 import socket
 import time
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from adapters.errors import BaseModelError, StoreFailure
+from server.accepting import PacedListener
 from server.app import create_app
 from server.collector import FullCollections, spare_the_collector
 from server.config import Settings
@@ -100,6 +103,7 @@ class DrainingServer(uvicorn.Server):
         self._engine = engine
         self._grace_seconds = grace_seconds
         self._collections = FullCollections()
+        self._listening: list[PacedListener] = []
         self._signals = 0
         self._deadline: float | None = None
 
@@ -108,10 +112,18 @@ class DrainingServer(uvicorn.Server):
         self._signals += 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
+        protocol: Any = self.config.http_protocol_class
+        factory = partial(protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         for listener in sockets or []:
+            self._listening.append(PacedListener(listener, factory, backlog=BACKLOG))
             host, port = listener.getsockname()[:2]
             logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listening in self._listening:
+            listening.close()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the server."""

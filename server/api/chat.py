@@ -2,7 +2,6 @@
 
 import time
 from functools import partial
-from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,6 +12,7 @@ from server.api.conversation import to_completion_request
 from server.api.deps import NEW_CHAT, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
 from server.api.guarded_route import GuardedRoute
+from server.api.random_ids import random_id
 from server.api.streaming import ChunkForm, stream_response
 from server.api.wire import choice_logprobs, finish_name, usage_info
 from server.protocol.chat import AssistantMessage, ChatCompletion, ChatCompletionRequest, Choice
@@ -30,7 +30,7 @@ async def create_chat_completion(
     """Answer a chat; a client that hangs up ends the work within a step, streaming or not."""
     asked = to_completion_request(body, tenant_salt, asker_of(request, body.user), noting_adapter(request))
     head = ChunkHead(
-        id=f"chatcmpl-{uuid4().hex}",
+        id=f"chatcmpl-{random_id()}",
         created=int(time.time()),
         model=body.model,
         include_usage=body.include_usage,
@@ -56,7 +56,7 @@ def _whole(head: ChunkHead, completion: Completion) -> ChatCompletion:
 def _choice(head: ChunkHead, index: int, made: MadeChoice) -> Choice:
     assert made.finish_reason is not None, "a whole answer has ended"
     calls = [
-        ToolCall(id=f"call_{uuid4().hex}", function=FunctionCall(name=call.name, arguments=call.arguments))
+        ToolCall(id=f"call_{random_id()}", function=FunctionCall(name=call.name, arguments=call.arguments))
         for call in made.calls
     ]
     message = AssistantMessage(

@@ -1,10 +1,10 @@
 """Text deltas to the chunks of OpenAI's chat streams, as JSON. Knows no event stream and no engine."""
 
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 import orjson
 
+from server.api.random_ids import random_id
 from server.api.wire import choice_logprobs, finish_name, usage_info
 from server.protocol.chat import ChatCompletionChunk, ChunkChoice, Delta
 from server.protocol.tools import FunctionCallDelta, ToolCallDelta
@@ -102,7 +102,7 @@ def _call(call: CallDelta) -> ToolCallDelta:
     function = FunctionCallDelta(name=call.name, arguments=call.arguments)
     if call.name is None:
         return ToolCallDelta(index=call.index, function=function)
-    return ToolCallDelta(index=call.index, id=f"call_{uuid4().hex}", type="function", function=function)
+    return ToolCallDelta(index=call.index, id=f"call_{random_id()}", type="function", function=function)
 
 
 def _without_nulls(fields: dict[str, object]) -> dict[str, object]:

@@ -4,7 +4,6 @@ import asyncio
 import time
 from dataclasses import replace
 from functools import partial
-from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
@@ -17,6 +16,7 @@ from server.api.disconnect import unless_disconnected
 from server.api.guarded_route import GuardedRoute
 from server.api.plain_prompts import to_plain_prompt
 from server.api.prompt_field import prompt_is
+from server.api.random_ids import random_id
 from server.api.streaming import ChunkForm, stream_response
 from server.protocol.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
 from server.text.request import CompletionRequest as Asked
@@ -32,7 +32,7 @@ async def create_completion(
     """Go on with one or several prompts; a client that hangs up ends the work within a step, streaming or not."""
     asked = to_requests(body, tenant_salt, asker_of(request, body.user), noting_adapter(request))
     head = CompletionHead(
-        id=f"cmpl-{uuid4().hex}",
+        id=f"cmpl-{random_id()}",
         created=int(time.time()),
         model=body.model,
         include_usage=body.include_usage,

@@ -1,11 +1,11 @@
 """Middleware that gives each request an id, for the log and the `x-request-id` header. Never a key of anything."""
 
 import re
-from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.api.random_ids import random_id
 from server.errors import REQUEST_ID_HEADER
 
 _LEGAL = re.compile(r"[\x21-\x7e]{1,128}")
@@ -21,7 +21,7 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if _LEGAL.fullmatch(given) else uuid4().hex
+        request_id = given if _LEGAL.fullmatch(given) else random_id()
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from uuid import uuid4
 
+from server.api.random_ids import random_id
 from server.api.wire import choice_logprobs
 from server.protocol.response_items import ItemStatus
 from server.protocol.response_objects import (
@@ -24,7 +24,7 @@ Event = dict[str, Any]
 
 def new_id(kind: str) -> str:
     """An id that nothing else has."""
-    return f"{kind}_{uuid4().hex}"
+    return f"{kind}_{random_id()}"
 
 
 class GrowingItem(Protocol):

@@ -5,8 +5,8 @@ from collections import deque
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-BEGINNERS = 16
-"""Requests that begin in one turn of the loop: up to its first wait, each takes half a millisecond."""
+BEGINNERS = 2
+"""Requests that begin in one turn of the loop: each takes half a millisecond up to its first wait."""
 
 
 class TurnsMiddleware:

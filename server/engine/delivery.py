@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-SLICE = 32
+SLICE = 8
 """Readers that are woken in one turn of the loop."""
 
 Action = Callable[[], object]

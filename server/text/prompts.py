@@ -1,7 +1,7 @@
 """PromptMaker: a request to token ids, sampling parameters and soft prompt. Knows no HTTP and no running engine."""
 
 import hashlib
-import secrets
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -223,7 +223,7 @@ class PromptMaker:
             logit_bias=self._logit_bias(sampling),
             num_logprobs=sampling.num_logprobs,
             num_prompt_logprobs=sampling.num_prompt_logprobs,
-            seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
+            seed=random.getrandbits(63) if sampling.seed is None else sampling.seed,
             stop_token_ids=frozenset() if sampling.ignore_eos else self._stop_token_ids,
         )
 

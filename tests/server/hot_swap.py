@@ -1,6 +1,6 @@
 """Hot swap under load: adapters come, are used, replaced and deleted while streams run, and every answer is checked.
 
-Also a command, over a tiny base of its own: python -m tests.server.hot_swap --cycles 1000
+Also a command, over another process with a tiny base: python -m tests.server.hot_swap --cycles 1000
 """
 
 import argparse
@@ -19,7 +19,8 @@ import httpx
 
 from benchmarks.percentiles import percentile
 from server.api.answered_by import ADAPTER_HEADER
-from tests.server.building import chat_body, live_server, multipart, soft_prompt_files, tiny_settings
+from tests.conformance.serving import serving
+from tests.server.building import chat_body, multipart, soft_prompt_files
 from tests.tiny import save_tiny_base
 
 NUM_STREAMS = 16
@@ -209,8 +210,9 @@ def main() -> None:
     cycles: int = parser.parse_args().cycles
     with TemporaryDirectory() as directory:
         base = save_tiny_base("llama", Path(directory) / BASE)
-        with live_server(tiny_settings(base, Path(directory) / "store")) as (running, _):
-            report = asyncio.run(hot_swap(running.url, cycles=cycles))
+        flags = ["--base", str(base), "--device", "cpu", "--dtype", "float32", "--kv-cache-memory", "16MiB"]
+        with serving(Path(directory) / "store", Path(directory) / "log", *flags) as url:
+            report = asyncio.run(hot_swap(url, cycles=cycles))
     lines = [str(report), *report.failed[:10], *report.wrong[:10]]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.exit(bool(report.failed or report.wrong))
