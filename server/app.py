@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio.lowlevel
 from fastapi import FastAPI
@@ -49,6 +50,7 @@ from server.services import Services
 from server.sources.fetcher import Fetcher
 from server.sources.locations import AllowedSources
 from server.sources.roots import AdapterRoots
+from server.supervising import EngineSupervisor
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
@@ -67,6 +69,8 @@ logger = logging.getLogger(__name__)
 def create_app(services: Services, settings: Settings) -> FastAPI:
     """The app around services that it starts and stops with itself. Raises SettingsError for a wrong key file."""
 
+    warm = partial(_warm, services.engine, services.registry)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         services.engine.start()
@@ -77,9 +81,10 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         checking = asyncio.create_task(asyncio.to_thread(check_versions, store, is_over))
         try:
             async with store_followed(app.state.parts):
-                await _warm(services.engine, services.registry)
+                await warm()
                 await _prepare(app.state.parts.grammars)
-                yield
+                async with app.state.parts.supervisor.watching(warm):
+                    yield
         finally:
             await app.state.parts.jobs.close()
             is_over.set()
@@ -150,6 +155,7 @@ def _parts(services: Services, settings: Settings) -> Parts:
     hidden_size = services.base.identity.hidden_size
     return Parts(
         engine=services.engine,
+        supervisor=EngineSupervisor(services.engine),
         registry=services.registry,
         resolver=resolver,
         prompts=prompts,

@@ -35,6 +35,7 @@ from adapters.errors import (
 )
 from server.engine.errors import (
     EngineDead,
+    EngineDown,
     EngineError,
     EngineOverloaded,
     EngineStopping,
@@ -182,7 +183,11 @@ _TABLE: tuple[tuple[type[Exception], Wording], ...] = (
     (EngineStopping, Wording(503, _SERVER, "server_stopping", "The server is stopping; try again.", retry=True)),
     (SequenceFailed, Wording(500, _SERVER, "sequence_failed", "This request could not be computed.")),
     (ReaderStalled, Wording(408, _INVALID, "reader_stalled", "The answer was not read for too long, and has ended.")),
-    (EngineDead, Wording(500, _SERVER, "engine_dead", "The engine has failed; the server must be restarted.")),
+    (EngineDead, Wording(500, _SERVER, "engine_dead", "The engine failed while it computed this request; try again.")),
+    (
+        EngineDown,
+        Wording(503, _SERVER, "engine_down", "The engine has failed and is not up again; try later.", retry=True),
+    ),
 )
 _STORE_FULL = Wording(507, _SERVER, "store_full", "The disk of the adapter store is full.")
 _FULL = (errno.ENOSPC, errno.EDQUOT)

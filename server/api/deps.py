@@ -20,6 +20,7 @@ from server.engine.errors import EngineStopping
 from server.jobs import AdapterJobs
 from server.keys import Caller
 from server.sources.roots import AdapterRoots
+from server.supervising import EngineSupervisor
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
@@ -35,6 +36,7 @@ class Parts:
     """The parts of one app, made by `create_app`; `started` is in seconds since the epoch."""
 
     engine: AsyncEngine
+    supervisor: EngineSupervisor
     registry: AdapterRegistry
     resolver: ModelResolver
     prompts: PromptMaker

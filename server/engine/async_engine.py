@@ -12,18 +12,18 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from collections.abc import Sequence as Tokens
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters.injections import Injection
+from server.engine.commands import Abort, Add, Ask, Stop, Unpin
 from server.engine.constraint import TokenConstraint
 from server.engine.delivery import Action, Delivery
 from server.engine.engine import Engine, SequenceOutput
-from server.engine.errors import EngineDead, EngineError, EngineOverloaded, EngineStopping
+from server.engine.errors import EngineDead, EngineDown, EngineError, EngineOverloaded, EngineStopping
 from server.engine.outputs import EngineStats, TokenDelta
 from server.engine.sampling_params import SamplingParams
 from server.engine.stream import Stream
@@ -33,46 +33,12 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """What a request is, without its number."""
-
-    prompt_ids: Tokens[int]
-    params: SamplingParams | None
-    injection: Injection | None
-    tenant_salt: bytes = b""
-    is_pinned: bool = False
-    constraint: TokenConstraint | None = None
-    is_pooled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Add:
-    request_id: int
-    ask: _Ask
-
-
-@dataclass(frozen=True, slots=True)
-class _Abort:
-    request_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Unpin:
-    digests: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
-
-
 class AsyncEngine:
     """One thread owns the engine; any number of coroutines, of any event loop, stream from it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._commands: queue.SimpleQueue[_Add | _Abort | _Unpin | _Stop] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[Add | Abort | Unpin | Stop] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._streams_lock = threading.Lock()
         self._num_places_taken = 0
@@ -81,7 +47,8 @@ class AsyncEngine:
         self._deliveries: dict[asyncio.AbstractEventLoop, Delivery] = {}  # the engine's thread alone looks in here
         self._draining = False
         self._ended = False
-        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+        self._fault: str | None = None
+        self._thread = self._new_thread()
 
     @property
     def max_model_len(self) -> int:
@@ -100,6 +67,13 @@ class AsyncEngine:
         return self._thread.is_alive() and not self._ended
 
     @property
+    def fault(self) -> str | None:
+        """The kind of the fault that the thread ended by last, as ValueError; its text, which may tell of requests, is
+        in the log alone.
+        """
+        return self._fault
+
+    @property
     def is_draining(self) -> bool:
         return self._draining
 
@@ -111,9 +85,29 @@ class AsyncEngine:
         """Start the thread."""
         self._thread.start()
 
+    def restart(self) -> None:
+        """Start a new thread where the last one ended by a fault, with no requests and an empty prefix cache.
+
+        A draining engine stays as it is. To be called by one caller at a time, on any thread.
+        """
+        assert not self.is_alive, "the engine is running"
+        self._thread.join()
+        self._engine.start_anew()
+        self._stats = self._engine.stats()
+        with self._streams_lock:  # a drain begins before all this, and nothing starts, or after it
+            if self._draining:
+                return
+            with suppress(queue.Empty):  # of requests that have failed: none is added once the thread has ended
+                while True:
+                    self._commands.get_nowait()
+            self._thread = self._new_thread()
+            self._ended = False
+            self._thread.start()
+
     def begin_drain(self) -> None:
         """Take no new request from now on; those that are there go on."""
-        self._draining = True
+        with self._streams_lock:
+            self._draining = True
 
     async def stop(self, *, grace_seconds: float) -> None:
         """Drain, for at most so many seconds, then end the thread; what is left then fails with EngineStopping."""
@@ -121,7 +115,7 @@ class AsyncEngine:
         deadline = asyncio.get_running_loop().time() + grace_seconds
         while self._streams and self.is_alive and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(_POLL_SECONDS)
-        self._commands.put(_Stop())
+        self._commands.put(Stop())
         await asyncio.to_thread(self._thread.join)
 
     @contextmanager
@@ -157,11 +151,12 @@ class AsyncEngine:
         Requests of different `tenant_salt` find nothing of each other's prompts in the prefix cache.
         `constraint`, which is this request's own, says at each step which tokens may come next.
 
-        Raises PromptInvalid, PromptTooLong, InjectionUnfit, EngineOverloaded, EngineStopping before the first delta;
+        Raises PromptInvalid, PromptTooLong, InjectionUnfit, EngineDown, EngineOverloaded, EngineStopping before the
+        first delta;
         SequenceFailed, ReaderStalled, EngineDead, EngineStopping at any time.
         """
         self._refuse_when_draining()
-        ask = _Ask(prompt_ids, params, injection, tenant_salt, constraint=constraint)
+        ask = Ask(prompt_ids, params, injection, tenant_salt, constraint=constraint)
         async with aclosing(self._stream(ask)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -174,7 +169,7 @@ class AsyncEngine:
         Raises as `generate`. Cancelling it aborts the request.
         """
         self._refuse_when_draining()
-        ask = _Ask(prompt_ids, None, injection, tenant_salt, is_pooled=True)
+        ask = Ask(prompt_ids, None, injection, tenant_salt, is_pooled=True)
         with self._opened(ask) as stream:
             await stream.next_delta()
             assert stream.mean_hidden is not None, "a pooled sequence ends with its mean or an error"
@@ -189,15 +184,15 @@ class AsyncEngine:
         self._engine.require_fit(injection)
         if injection.num_virtual_tokens == 0:
             return
-        async with aclosing(self._stream(_Ask((), None, injection, is_pinned=is_pinned))) as deltas:
+        async with aclosing(self._stream(Ask((), None, injection, is_pinned=is_pinned))) as deltas:
             async for _ in deltas:
                 pass
 
     def unpin(self, digests: Iterable[str]) -> None:
         """Let the KV of these soft prompts leave the cache like any other, where it was pinned."""
-        self._commands.put(_Unpin(frozenset(digests)))
+        self._commands.put(Unpin(frozenset(digests)))
 
-    async def _stream(self, ask: _Ask) -> AsyncGenerator[TokenDelta]:
+    async def _stream(self, ask: Ask) -> AsyncGenerator[TokenDelta]:
         with self._opened(ask) as stream:
             while True:
                 delta = await stream.next_delta()
@@ -208,39 +203,43 @@ class AsyncEngine:
                     return
 
     @contextmanager
-    def _opened(self, ask: _Ask) -> Iterator[Stream]:
+    def _opened(self, ask: Ask) -> Iterator[Stream]:
         """A request on its way; leaving the block before it has ended aborts it."""
         self._engine.check_request(ask.prompt_ids, ask.params, ask.injection, is_pooled=ask.is_pooled)
         request_id = next(self._request_ids)
-        stream = Stream(asyncio.get_running_loop(), partial(self._commands.put, _Abort(request_id)))
-        self._register(request_id, stream)
+        stream = Stream(asyncio.get_running_loop(), partial(self._commands.put, Abort(request_id)))
+        self._register(request_id, stream, ask)
         try:
-            self._commands.put(_Add(request_id, ask))
             yield stream
         finally:
             with self._streams_lock:
                 self._streams.pop(request_id, None)
             if not stream.is_finished:
-                self._commands.put(_Abort(request_id))
+                self._commands.put(Abort(request_id))
 
     def _refuse_when_draining(self) -> None:
         if self._draining:
             raise EngineStopping("the server is shutting down and takes no new request")
 
-    def _register(self, request_id: int, stream: Stream) -> None:
+    def _register(self, request_id: int, stream: Stream, ask: Ask) -> None:
         with self._streams_lock:  # with the lock, a stream is either seen by a dying thread or sees that it is dead
             if not self.is_alive:
-                raise EngineDead("the engine is not running")
+                raise EngineDown("the engine is not running")
             self._streams[request_id] = stream
+            self._commands.put(Add(request_id, ask))
 
     # -- the engine's thread ----------------------------------------------------------------------------------------
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._main, name="engine", daemon=True)
 
     def _main(self) -> None:
         ending: EngineError = EngineStopping("the server is shutting down")
         try:
             self._loop()
-        except Exception:
+        except BaseException as error:  # whatever it is, those who wait must hear of it
             logger.critical("the engine's thread ended by a fault", exc_info=True)
+            self._fault = type(error).__name__
             ending = EngineDead("the engine ended by a fault")
         self._fail_all(ending)
 
@@ -255,23 +254,23 @@ class AsyncEngine:
         try:
             command = self._commands.get(block=not self._engine.has_work)
             while True:
-                if isinstance(command, _Stop):
+                if isinstance(command, Stop):
                     return False
                 self._apply(command)
                 command = self._commands.get_nowait()
         except queue.Empty:
             return True
 
-    def _apply(self, command: "_Add | _Abort | _Unpin") -> None:
-        if isinstance(command, _Abort):
+    def _apply(self, command: Add | Abort | Unpin) -> None:
+        if isinstance(command, Abort):
             self._engine.abort(command.request_id)
-        elif isinstance(command, _Unpin):
+        elif isinstance(command, Unpin):
             for digest in command.digests:
                 self._engine.unpin(digest)
         else:
             self._add(command)
 
-    def _add(self, command: _Add) -> None:
+    def _add(self, command: Add) -> None:
         ask = command.ask
         try:
             self._engine.add_request(

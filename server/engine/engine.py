@@ -186,6 +186,18 @@ class Engine:
         changed = self._scheduler.postprocess(batch, result)
         return self._outputs(changed, result)
 
+    def start_anew(self) -> None:
+        """After `step` raised: forget every request and the whole prefix cache, pins too. What was there has failed.
+
+        The cache's memory stays; what lies in it is found by nobody.
+        """
+        self._block_manager = BlockManager(self._block_manager.num_blocks, self._block_manager.block_size)
+        self._scheduler = self._scheduler.renewed(self._block_manager)
+        for table in (self._sequences, self._injections, self._constraints, self._pools, self._scores):
+            table.clear()
+        self._num_failed = self._num_accepted - self._num_finished - self._num_aborted
+        self.check_integrity()
+
     def stats(self) -> EngineStats:
         """A snapshot of the load."""
         return EngineStats(

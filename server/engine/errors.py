@@ -11,7 +11,8 @@ EngineError
 ├── SequenceFailed     this one sequence could not be computed; its neighbours are unharmed
 │   └── NoTokenAllowed      its constraint failed, or left no token that may come next
 ├── ReaderStalled      nobody has read this sequence's tokens for too long, and it was aborted
-├── EngineDead         the engine's thread ended by a fault
+├── EngineDead         the engine's thread ended by a fault while it computed this request
+├── EngineDown         the engine's thread is not running, and takes no request until it is started anew
 ├── ModelUnsupported   the start-up self-check found that this model cannot be served exactly
 └── NativeUnavailable  this model or machine has no native decoder; transformers' own model computes, if it may
 """
@@ -69,7 +70,11 @@ class ReaderStalled(EngineError):
 
 
 class EngineDead(EngineError):
-    """The engine's thread ended by a fault; nothing can be generated any more."""
+    """The engine's thread ended by a fault while it computed this request."""
+
+
+class EngineDown(EngineError):
+    """The engine's thread is not running; it takes no request until it is started anew."""
 
 
 class ModelUnsupported(EngineError):

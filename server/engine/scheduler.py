@@ -57,6 +57,13 @@ class Scheduler:
             raise EngineOverloaded.with_places_taken(num_places)
         self._waiting.append(sequence)
 
+    def renewed(self, block_manager: BlockManager) -> "Scheduler":
+        """A scheduler without sequences, over empty books, that goes on counting where this one is."""
+        renewed = Scheduler(self._config, block_manager)
+        renewed.num_preemptions = self.num_preemptions
+        renewed.num_virtual_tokens_computed = self.num_virtual_tokens_computed
+        return renewed
+
     def remove(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is, and give its blocks back."""
         if sequence.status is SequenceStatus.RUNNING:

@@ -17,4 +17,6 @@ class ErrorResponse(ResponseBody):
 
 
 class Health(ResponseBody):
-    status: Literal["ok", "stopping", "dead"]
+    status: Literal["ok", "stopping", "restarting", "dead"]
+    reason: str | None = None
+    """Why it is not ok, where there is more to say."""

@@ -11,6 +11,7 @@ from server.engine import stream
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import (
     EngineDead,
+    EngineDown,
     EngineOverloaded,
     EngineStopping,
     PromptTooLong,
@@ -20,6 +21,7 @@ from server.engine.errors import (
 from server.engine.outputs import FinishReason
 from server.engine.sampling_params import SamplingParams
 from tests.engine.build import engine_of, greedy, run_to_end, soft_prompt_in
+from tests.engine.faults import FaultyRunner
 from tests.engine.test_engine import _poison
 from tests.tiny import save_tiny_adapter, tiny_model
 
@@ -177,8 +179,54 @@ async def test_a_dead_thread_fails_every_waiter() -> None:
     with pytest.raises(EngineDead):
         await task
     assert not engine.is_alive
+    assert engine.fault == "ZeroDivisionError"
+    with pytest.raises(EngineDown):
+        await _collect(engine, [1], greedy(1))
+
+
+async def test_an_engine_that_died_starts_anew_with_empty_books() -> None:
+    inner = engine_of(tiny_model("llama"))
+    expected = (await _answered_alone([7, 8, 9]))[0]
+    runner = FaultyRunner(inner._runner)
+    inner._runner = runner
+    engine = AsyncEngine(inner)
+    engine.start()
+    running = [asyncio.create_task(_collect(engine, [i, 2, 3], ENDLESS)) for i in range(1, 9)]
+    while engine.stats().num_running < 8:
+        await asyncio.sleep(0.002)
+    runner.num_faults = 1
+    for outcome in await asyncio.gather(*running, return_exceptions=True):
+        assert isinstance(outcome, EngineDead)
+    assert engine.fault == "KeyError"
+    await asyncio.to_thread(engine.restart)
+    stats = engine.stats()
+    assert (stats.num_accepted, stats.num_failed, stats.num_running) == (8, 8, 0)
+    assert stats.num_free_blocks == stats.num_blocks
+    assert (await _collect(engine, [7, 8, 9], greedy(12)))[0] == expected
+    await engine.stop(grace_seconds=0)
+    inner.check_integrity()
+
+
+async def test_a_draining_engine_that_died_is_not_started_anew() -> None:
+    inner = engine_of(tiny_model("llama"))
+    inner._runner = runner = FaultyRunner(inner._runner)
+    runner.num_faults = 1
+    engine = AsyncEngine(inner)
+    engine.start()
     with pytest.raises(EngineDead):
         await _collect(engine, [1], greedy(1))
+    engine.begin_drain()
+    engine.restart()
+    assert not engine.is_alive
+    await engine.stop(grace_seconds=0)
+
+
+async def _answered_alone(prompt: list[int]) -> tuple[list[int], FinishReason | None]:
+    engine = AsyncEngine(engine_of(tiny_model("llama")))
+    engine.start()
+    answer = await _collect(engine, prompt, greedy(12))
+    await engine.stop(grace_seconds=0)
+    return answer
 
 
 async def test_prefill_leaves_the_virtual_tokens_in_the_cache(engine: AsyncEngine, tmp_path: Path) -> None:
