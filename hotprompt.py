@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.commands import bench_app
 from client.commands import adapters_app, chat
-from client.terminal import FAILED, WRONG_USAGE, end, log_to_stderr, quiet_transformers, stdout
+from client.terminal import FAILED, WRONG_USAGE, end, log_to_stderr, quiet_transformers, stderr, stdout
 
 app = typer.Typer(
     help="Serve one base model with many small adapters, and train them.",
@@ -170,7 +170,9 @@ def serve(
     quiet_transformers()
     from server.serve import StartError
     from server.serve import serve as run_server
+    from server.start_print import print_start
 
+    print_start(settings, {name for name, value in flags.items() if value is not None}, stderr())
     try:
         run_server(settings)
     except SettingsError as error:

@@ -46,6 +46,13 @@ def stdout() -> "Console":
     return Console() if sys.stdout.isatty() else Console(width=_NO_WRAPPING)
 
 
+def stderr() -> "Console":
+    """A console on stderr, where the log is."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def log_to_stderr(level: int) -> None:
     """Log from this level on; preparing the base model is always told, since it takes a while."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

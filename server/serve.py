@@ -90,6 +90,12 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
     )
 
 
+def url_of(host: str, port: int) -> str:
+    """Where a browser on this machine finds a server that listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class DrainingServer(uvicorn.Server):
     """A uvicorn that, told to end, goes on answering while the requests that run now finish.
 
@@ -117,8 +123,8 @@ class DrainingServer(uvicorn.Server):
         factory = partial(protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         for listener in sockets or []:
             self._listening.append(PacedListener(listener, factory, backlog=BACKLOG))
-            host, port = listener.getsockname()[:2]
-            logger.info("serving on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+            url = url_of(*listener.getsockname()[:2])
+            logger.info("serving on %s : open it in a browser to chat; for clients, the base URL is %s/v1", url, url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listening in self._listening:
