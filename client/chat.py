@@ -1,103 +1,188 @@
-"""A conversation in the terminal, streamed from a running server. Keeps its history here; knows no model."""
+"""The chat in the terminal: its commands, and what is shown of answers and errors. Knows no HTTP and no keyboard."""
 
-import json
-import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
-from client.connection import Connection
-from client.errors import ClientError, ServerRefused
+from client.answer_view import markdown_view, plain_view
+from client.chat_save import save
+from client.conversation import Answer, Conversation
+from client.errors import ClientError, ServerRefused, ServerUnreachable
+from client.safe_text import one_line, printable
 
-HELP = "/exit ends the chat, /clear forgets the conversation"
-BROKEN_OFF = "the answer broke off"
-
-
-@dataclass(slots=True)
-class Conversation:
-    """Turns with one model of a server; a turn that fails or is cut off leaves the history as it was."""
-
-    connection: Connection
-    model: str
-    messages: list[dict[str, str]] = field(default_factory=list)
-
-    def answer(self, text: str) -> Iterator[str]:
-        """Say `text` and yield the answer as it comes. Raises ServerUnreachable, ServerRefused."""
-        messages = [*self.messages, {"role": "user", "content": text}]
-        body = {"model": self.model, "messages": messages, "stream": True}
-        pieces: list[str] = []
-        with self.connection.lines("/v1/chat/completions", body=body) as lines:
-            for data in _events(lines):
-                pieces.append(_text_of(data))
-                yield pieces[-1]
-        self.messages = [*messages, {"role": "assistant", "content": "".join(pieces)}]
+HELP = """\
+/model NAME     talk to another model or adapter, with the same history; without NAME, tell which it is
+/models         list what there is
+/system TEXT    set the system prompt; without TEXT, remove it
+/retry          ask the last question again
+/save FILE      write the conversation: as JSON where FILE ends in .json, else as Markdown
+/clear          forget the conversation
+/help           this
+/exit           end, as Ctrl-D does; Ctrl-C stops an answer"""
 
 
-def run_chat(conversation: Conversation, console: Console, read_line: Callable[[], str]) -> None:
-    """Talk until /exit or the end of the input. Ctrl-C cuts an answer off.
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Where answers go (`out`) and where remarks go (`remarks`)."""
 
-    Raises ClientError where the input is not a terminal: there is nobody to try again.
-    """
-    if console.is_terminal:
-        console.print(f"[dim]{conversation.model} at {conversation.connection.url}; {HELP}[/dim]")
-    while (text := _next_line(read_line)) is not None:
-        if text == "/exit":
-            return
-        if text == "/clear":
-            conversation.messages = []
-        elif text.startswith("/"):
-            console.print(HELP)
-        elif text:
-            _turn(conversation, console, text)
+    out: Console
+    remarks: Console
+    is_markdown: bool
+
+    def remark(self, text: str, style: str = "dim") -> None:
+        self.remarks.print(Text(printable(text), style), soft_wrap=True)
 
 
-def _turn(conversation: Conversation, console: Console, text: str) -> None:
+def answer_once(conversation: Conversation, console: Console, question: str) -> None:
+    """Write the answer to one question as plain text. Raises ClientError, with what there is to do about it."""
     try:
-        for piece in conversation.answer(text):
-            console.print(printable(piece), end="", markup=False, highlight=False, soft_wrap=True)
-        console.print()
-    except KeyboardInterrupt:
-        console.print("[dim] (cut off)[/dim]")
+        with plain_view(console) as show, closing(conversation.ask(question, Answer())) as pieces:
+            for piece in pieces:
+                show(piece)
     except ClientError as error:
-        if not console.is_terminal:
-            raise
-        console.print(f"[red]{error}[/red]")
+        raise ClientError(_with_advice(error)) from error
 
 
-def printable(text: str) -> str:
-    """The text without control characters: a model must not be able to write to the terminal as a program can."""
-    return "".join(letter for letter in text if letter in "\n\t" or unicodedata.category(letter) != "Cc")
-
-
-def _next_line(read_line: Callable[[], str]) -> str | None:
-    try:
-        return read_line().strip()
-    except (EOFError, KeyboardInterrupt):
-        return None
-
-
-def _events(lines: Iterator[str]) -> Iterator[str]:
-    """The data of a server-sent stream up to [DONE]; comments and blank lines are left out.
-
-    Raises ServerRefused when the stream ends without [DONE].
-    """
-    for line in lines:
-        if not line.startswith("data:"):
+def run_chat(
+    conversation: Conversation,
+    out: Console,
+    remarks: Console,
+    read_line: Callable[[], str],
+    *,
+    is_markdown: bool = True,
+) -> None:
+    """Talk until /exit or the end of the input. Ctrl-C stops an answer, or drops a line that is being typed."""
+    screen = Screen(out, remarks, is_markdown and out.is_terminal)
+    screen.remark(f"{conversation.model} at {conversation.connection.url}; /help tells what else can be typed")
+    while True:
+        try:
+            line = read_line().strip()
+        except KeyboardInterrupt:
+            screen.remark("")
             continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
+        except EOFError:
+            screen.remark("")
             return
-        yield data
-    raise ServerRefused(BROKEN_OFF)
+        if line == "/exit":
+            return
+        try:
+            _obey(conversation, screen, line)
+        except KeyboardInterrupt:
+            screen.remark("(stopped)")
+        except ClientError as error:
+            screen.remark(_with_advice(error), "red")
 
 
-def _text_of(data: str) -> str:
-    """The text in one chunk, often none. Raises ServerRefused for an error, and for what is no chunk."""
+def _obey(conversation: Conversation, screen: Screen, line: str) -> None:
+    """Do what one line says. Raises ClientError, KeyboardInterrupt."""
+    command, _, rest = line.partition(" ")
+    if line.startswith("/"):
+        act = _COMMANDS.get(command)
+        if act is None:
+            screen.remark(f"there is no {command}\n{HELP}")
+        else:
+            act(conversation, screen, rest.strip())
+    elif line:
+        _turn(conversation, screen, line)
+
+
+def _turn(conversation: Conversation, screen: Screen, question: str) -> None:
+    """Ask and show. An answer that is stopped is kept as far as it came; one that fails is not."""
+    answer = Answer()
+    view = markdown_view if screen.is_markdown else plain_view
     try:
-        chunk = json.loads(data)
-        if "error" in chunk:
-            raise ServerRefused(str(chunk["error"]["message"]))
-        return "".join(choice["delta"].get("content") or "" for choice in chunk["choices"])
-    except (ValueError, LookupError, TypeError, AttributeError):
-        raise ServerRefused(BROKEN_OFF) from None
+        with closing(conversation.ask(question, answer)) as pieces, view(screen.out) as show:
+            for piece in pieces:
+                show(piece)
+    except KeyboardInterrupt:
+        if answer.text:
+            conversation.keep(answer)
+        raise
+    conversation.keep(answer)
+    screen.remark(_measured(answer))
+
+
+def _measured(answer: Answer) -> str:
+    facts = []
+    if answer.num_tokens is not None:
+        facts.append(f"{answer.num_tokens} tokens")
+    if (rate := answer.tokens_per_second) is not None:
+        facts.append(f"{rate:.1f} tokens/s")
+    if answer.seconds_to_first is not None:
+        facts.append(f"first after {answer.seconds_to_first:.2f} s")
+    if answer.finish_reason == "length":
+        facts.append("ended by the limit of tokens")
+    return " · ".join(facts) or "an empty answer"
+
+
+def _set_model(conversation: Conversation, screen: Screen, name: str) -> None:
+    if name:
+        with suppress(ServerRefused):  # a key may chat and not list; what there is not, the next answer tells
+            if name.partition("@")[0].rpartition(":")[2] not in conversation.models():
+                screen.remark(f"{name} is not among /models; trying it all the same")
+        conversation.model = name
+    screen.remark(f"talking to {conversation.model}")
+
+
+def _list_models(conversation: Conversation, screen: Screen, _: str) -> None:
+    screen.remark("\n".join(one_line(name) for name in conversation.models()))
+
+
+def _set_system(conversation: Conversation, screen: Screen, text: str) -> None:
+    conversation.system = text or None
+    screen.remark("the system prompt is set" if text else "there is no system prompt any more")
+
+
+def _retry(conversation: Conversation, screen: Screen, _: str) -> None:
+    question = conversation.taken_back()
+    if question is None:
+        screen.remark("nothing has been asked yet")
+    else:
+        _turn(conversation, screen, question)
+
+
+def _save(conversation: Conversation, screen: Screen, name: str) -> None:
+    if not name:
+        screen.remark("/save FILE: which file?")
+        return
+    save(conversation, Path(name))
+    screen.remark(f"the conversation is in {name}")
+
+
+def _clear(conversation: Conversation, screen: Screen, _: str) -> None:
+    conversation.clear()
+    screen.remark("the conversation is forgotten")
+
+
+def _help(_: Conversation, screen: Screen, __: str) -> None:
+    screen.remark(HELP)
+
+
+_COMMANDS: dict[str, Callable[[Conversation, Screen, str], None]] = {
+    "/model": _set_model,
+    "/models": _list_models,
+    "/system": _set_system,
+    "/retry": _retry,
+    "/save": _save,
+    "/clear": _clear,
+    "/help": _help,
+}
+
+
+def _with_advice(error: ClientError) -> str:
+    """The error in one line, and what to do about it where that is known."""
+    if isinstance(error, ServerUnreachable):
+        return f"{error}; does hotprompt serve run there?"
+    if not isinstance(error, ServerRefused):
+        return str(error)
+    if error.status == 401:
+        return f"{error} (set HOTPROMPT_API_KEY, or give --api-key)"
+    if error.status == 404:
+        return f"{error} (/models, in a chat, lists what there is)"
+    if error.status in (429, 503) and error.retry_after:
+        return f"{error} (again in {error.retry_after} s)"
+    return str(error)

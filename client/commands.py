@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.terminal import FAILED, WRONG_USAGE, end, failures, quiet_transformers, stdout
+from client.terminal import FAILED, WRONG_USAGE, end, failures, quiet_transformers, stderr, stdout
 
 if TYPE_CHECKING:  # the names cost seconds of imports at run time
     from adapters.store import AdapterStore
@@ -241,16 +241,28 @@ def chat(
     model: Annotated[str, typer.Option(help="Base model or adapter to talk to.")] = "smollm2-135m-instruct",
     url: Annotated[str, typer.Option(help="A running server.")] = "http://127.0.0.1:8000",
     api_key: KeyOption = None,
+    system: Annotated[str | None, typer.Option(help="System prompt to begin with.")] = None,
+    markdown: Annotated[  # noqa: FBT002
+        bool, typer.Option("--markdown/--no-markdown", help="Show answers as Markdown, in a terminal.")
+    ] = True,
 ) -> None:
-    """Talk to a model of a running server."""
-    from client.chat import Conversation, run_chat
+    """Talk to a model of a running server. What comes through a pipe is one question: echo hi | hotprompt chat."""
+    from adapters.home import home_directory
+    from client.chat import answer_once, run_chat
+    from client.chat_input import line_reader
     from client.connection import Connection
+    from client.conversation import Conversation
 
-    with suppress(ImportError):
-        import readline  # noqa: F401  # gives input() its arrow keys and a history
-    prompt = "> " if sys.stdin.isatty() else ""
     with failures(), Connection(url, api_key=api_key) as connection:
-        run_chat(Conversation(connection, model), stdout(), lambda: input(prompt))
+        conversation = Conversation(connection, model, system)
+        if sys.stdin.isatty():
+            read_line = line_reader(home_directory() / "chat_history")
+            run_chat(conversation, stdout(), stderr(), read_line, is_markdown=markdown)
+            return
+        question = sys.stdin.read().strip()
+        if not question:
+            end(WRONG_USAGE, "standard input: there is no question in it")
+        answer_once(conversation, stdout(), question)
 
 
 @contextmanager

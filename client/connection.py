@@ -8,6 +8,7 @@ from typing import Any, Self
 import httpx
 
 from client.errors import ServerRefused, ServerUnreachable
+from client.safe_text import one_line
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 600
@@ -54,7 +55,7 @@ class Connection:
             if response.is_error:
                 response.read()
                 _raise_for_error(response)
-            yield response.iter_lines()
+            yield _lines_of(response.iter_text())
 
     def _answer(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         with self._reachable():
@@ -70,6 +71,16 @@ class Connection:
             raise ServerUnreachable(f"--url {self.url}: no answer ({error})") from error
 
 
+def _lines_of(pieces: Iterator[str]) -> Iterator[str]:
+    """Lines as a server-sent stream has them. httpx's also end at U+2028 and the like, which are text here."""
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        yield from (line.removesuffix("\r") for line in lines)
+    if rest:
+        yield rest
+
+
 def _raise_for_error(response: httpx.Response) -> None:
     if not response.is_error:
         return
@@ -77,4 +88,6 @@ def _raise_for_error(response: httpx.Response) -> None:
         message = response.json()["error"]["message"]
     except (ValueError, KeyError, TypeError):
         message = f"the server answered {response.status_code}"
-    raise ServerRefused(str(message))
+    raise ServerRefused(
+        one_line(str(message)), status=response.status_code, retry_after=response.headers.get("retry-after")
+    )

@@ -15,4 +15,12 @@ class ServerUnreachable(ClientError):
 
 
 class ServerRefused(ClientError):
-    """The server answered with an error; the message is the server's."""
+    """The server answered with an error; the message is the server's, and so is `status`, where the answer had one.
+
+    `retry_after` is in seconds, where the server named it.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after

@@ -4,26 +4,19 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from io import StringIO
 from pathlib import Path
-from threading import Thread
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from adapters.files import AdapterFiles
 from adapters.store import AdapterStore
-from client.chat import Conversation, printable, run_chat
-from client.connection import Connection
-from client.errors import ServerRefused, ServerUnreachable
 from hotprompt import app
 from server.config import Settings
 from tests.adapters.making import large_lora_files
 from tests.adapters.probed import probed_files
+from tests.client.answering import answering
 from tests.server.building import live_server, soft_prompt_files, tiny_settings
 from tests.server.sources.hub_server import small_hub
 from tests.tiny import CHAT_TEMPLATE, save_tiny_base
@@ -262,50 +255,6 @@ def test_every_setting_of_serve_has_its_flag() -> None:
             assert f"--{field.replace('_', '-')[:20]}" in help_text, field
 
 
-def test_chat_in_a_pipe_streams_answers_and_keeps_the_history(base: Path, tmp_path: Path) -> None:
-    _good("adapters", "add", "brief", _write(_brief_files(), tmp_path / "brief"), "--store", tmp_path)
-    with live_server(tiny_settings(base, tmp_path)) as (running, _), Connection(f"{running.url}/v1") as connection:
-        conversation = Conversation(connection, "brief")
-        output = StringIO()
-        lines = iter(["hello", "", "/help", "again", "/exit", "never"])
-        run_chat(conversation, Console(file=output, width=200), lambda: next(lines))
-        assert [message["role"] for message in conversation.messages] == ["user", "assistant"] * 2
-        assert printable(conversation.messages[1]["content"]) in output.getvalue()
-        assert "/exit ends the chat" in output.getvalue()
-        with pytest.raises(ServerRefused, match="nobody"):
-            run_chat(Conversation(connection, "nobody"), Console(file=output), lambda: "hello")
-    with Connection(running.url) as connection, pytest.raises(ServerUnreachable):
-        run_chat(Conversation(connection, "tiny-llama"), Console(file=output), lambda: "hello")
-
-
-def test_the_chat_command_answers_what_a_pipe_says(base: Path, tmp_path: Path) -> None:
-    _good("adapters", "add", "brief", _write(_brief_files(), tmp_path / "brief"), "--store", tmp_path)
-    with live_server(tiny_settings(base, tmp_path)) as (running, _):
-        result = _run("chat", "--url", running.url, "--model", "brief", typed="hello\n")
-        assert (result.exit_code, result.stderr) == (0, "")
-        assert result.stdout.strip()
-        result = _run("chat", "--url", running.url, "--model", "nobody", typed="hello\n")
-        assert (result.exit_code, result.stdout) == (1, "")
-        assert "nobody" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        ('data: {"choices": [{"delta": {"content": "half"}}]}\n\n', "broke off"),
-        ('data: {"error": {"message": "it failed"}}\n\n', "it failed"),
-        ("data: not json\n\n", "broke off"),
-        ("data: [1]\n\n", "broke off"),
-    ],
-)
-def test_a_stream_that_breaks_off_is_told_and_is_not_part_of_the_history(body: str, told: str) -> None:
-    with answering(body) as url, Connection(url) as connection:
-        conversation = Conversation(connection, "any")
-        with pytest.raises(ServerRefused, match=told):
-            list(conversation.answer("hello"))
-        assert conversation.messages == []
-
-
 @pytest.mark.parametrize("body", ["<html>", "", "[]", "{}", '{"data": [{}]}', '{"data": 1}', "null"])
 def test_a_server_that_is_something_else_is_one_line(body: str) -> None:
     with answering(body) as url:
@@ -316,34 +265,6 @@ def test_a_server_that_is_something_else_is_one_line(body: str) -> None:
 @pytest.mark.parametrize("url", ["http://[::", "localhost:1", "ftp://x", "http://nowhere.invalid"])
 def test_a_url_that_leads_nowhere_is_one_line(url: str) -> None:
     assert f"--url {url}: no answer" in _bad("adapters", "list", "--url", url)
-
-
-def test_what_a_model_says_cannot_steer_the_terminal() -> None:
-    assert printable("a\x1b[2J\x07\r\x9bb\n\tc 下👩\u200d💻") == "a[2Jb\n\tc 下👩\u200d💻"
-
-
-@contextmanager
-def answering(body: str) -> Iterator[str]:
-    """A server that gives every request the same answer; its URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        do_POST = do_GET
-
-        def log_message(self, *_: object) -> None:
-            """Nothing: the test's output is not for this."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def test_a_directory_named_by_mistake_is_not_made_into_a_store(tmp_path: Path) -> None:
