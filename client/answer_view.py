@@ -59,6 +59,7 @@ def markdown_view(console: Console) -> Iterator[Show]:
         rest += printable(piece)
         length = finished_length(rest)
         if length:
+            live.update(Text())  # or it would be drawn once more, below its final form
             console.print(Padding(ModelMarkdown(rest[:length]), (num_blank, 0, 0, 0)))
             rest, num_blank = rest[length:], 1
         live.update(Padding(_last_lines(console, rest), (num_blank, 0, 0, 0)))

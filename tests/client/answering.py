@@ -25,7 +25,7 @@ def answering(body: str, *, status: int = 200, headers: Mapping[str, str] | None
             """Nothing: the test's output is not for this."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
