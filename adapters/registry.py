@@ -10,7 +10,7 @@ from adapters.files import AdapterFiles
 from adapters.manifest import BaseIdentity
 from adapters.naming import check_name
 from adapters.records import AliasRecord, NameRecord
-from adapters.residency import ResidentAdapters
+from adapters.residency import Residency, ResidentAdapters
 from adapters.store import AdapterStore
 from adapters.tensor_file import WEIGHTS_FILE
 from adapters.verification import Verification
@@ -154,6 +154,11 @@ class AdapterRegistry:
         with self._lock:
             return self._resident.num_bytes
 
+    def residency(self) -> Residency:
+        """What is in memory now."""
+        with self._lock:
+            return self._resident.snapshot()
+
     def is_resident(self, digest: str) -> bool:
         """Whether that version is in memory now."""
         with self._lock:
@@ -177,6 +182,8 @@ class AdapterRegistry:
                 adapter = self.store.read(name, digest)
                 check_compatible(adapter.manifest, self.base)
                 self._keep(adapter)
+                with self._lock:
+                    self._resident.num_loads += 1
                 return adapter
             finally:
                 with self._lock:

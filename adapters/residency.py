@@ -1,8 +1,22 @@
 """ResidentAdapters: the adapters in memory, within a budget of bytes. Knows no store, no names and no lock."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from adapters.weights import Adapter
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """What is in memory at one moment, and what has come and gone since the start."""
+
+    num_adapters: int
+    num_bytes: int
+    budget_bytes: int
+    num_loads: int
+    """Adapters that were read from the store."""
+    num_evictions: int
+    """Adapters that were let go for others."""
 
 
 class ResidentAdapters:
@@ -17,9 +31,20 @@ class ResidentAdapters:
         self._pinned: dict[str, Adapter] = {}
         self._num_pins: dict[str, int] = {}  # by digest, resident or not; at least 1
         self.num_bytes = 0
+        self.num_loads = 0
+        self._num_evictions = 0
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._loose or digest in self._pinned
+
+    def snapshot(self) -> Residency:
+        return Residency(
+            num_adapters=len(self._pinned) + len(self._loose),
+            num_bytes=self.num_bytes,
+            budget_bytes=self._budget_bytes,
+            num_loads=self.num_loads,
+            num_evictions=self._num_evictions,
+        )
 
     @property
     def free_bytes(self) -> int:
@@ -51,6 +76,7 @@ class ResidentAdapters:
             if oldest == digest:
                 return
             self.drop(oldest)
+            self._num_evictions += 1
 
     def drop(self, digest: str) -> None:
         """Let go of an adapter, if it is in memory; its pins stay."""

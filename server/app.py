@@ -37,6 +37,7 @@ from server.api.cross_origin import CrossOriginMiddleware
 from server.api.deps import Parts
 from server.api.json_guard import JsonGuardMiddleware
 from server.api.limits import RateLimits
+from server.api.observing import ObservingMiddleware
 from server.api.request_id import RequestIdMiddleware
 from server.api.turns import TurnsMiddleware
 from server.config import Settings
@@ -51,11 +52,15 @@ from server.sources.fetcher import Fetcher
 from server.sources.locations import AllowedSources
 from server.sources.roots import AdapterRoots
 from server.supervising import EngineSupervisor
+from server.telemetry.http_counts import HttpCounts
+from server.telemetry.page import MetricsPage
+from server.telemetry.snapshot import Sources
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker
+from server.text.serving_stats import ServingStats
 from server.text.spoken_tags import with_spoken_tags
 from server.text.structure.compiler import GrammarCompiler
 from server.text.structure.errors import StructureUnsupported
@@ -101,7 +106,8 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,  # a redirect would lead to wherever the Host header says
     )
-    app.state.parts = _parts(services, settings)
+    http_counts = HttpCounts()
+    app.state.parts = _parts(services, settings, http_counts)
     for router in (
         chat.router,
         completions.router,
@@ -127,10 +133,11 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(TurnsMiddleware)
+    app.add_middleware(ObservingMiddleware, observers=(lambda observed: http_counts.add(observed.answered),))
     return app
 
 
-def _parts(services: Services, settings: Settings) -> Parts:
+def _parts(services: Services, settings: Settings, http_counts: HttpCounts) -> Parts:
     resolver = ModelResolver(services.registry)
     callers = read_callers(settings)
     own_format = default_chat_format(services.base.tokenizer)
@@ -148,7 +155,7 @@ def _parts(services: Services, settings: Settings) -> Parts:
     spoken = with_spoken_tags(tokenizer)
     grammars = GrammarCompiler(spoken, services.engine.vocab_size, stop_token_ids=services.stop_token_ids)
     limits = RateLimits(callers)
-    use = AdapterUse()
+    use, stats = AdapterUse(), ServingStats()
     roots = AdapterRoots(settings.adapter_roots, max_weights_bytes=settings.max_adapter_size)
     allowed = AllowedSources(settings.adapter_sources)
     fetcher = Fetcher(roots, allowed, max_weights_bytes=settings.max_adapter_size, num_threads=MAX_RUNNING)
@@ -161,14 +168,17 @@ def _parts(services: Services, settings: Settings) -> Parts:
         prompts=prompts,
         templates=templates,
         grammars=grammars,
-        completions=Completions(services.engine, prompts, grammars, spoken.backend_tokenizer, limits.charge, use),
-        embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, use, hidden_size=hidden_size),
+        completions=Completions(
+            services.engine, prompts, grammars, spoken.backend_tokenizer, limits.charge, use, stats
+        ),
+        embeddings=Embeddings(services.engine, prompts, resolver, limits.charge, use, stats, hidden_size=hidden_size),
         token_view=TokenView(services.base, resolver, prompts),
         verifier=AdapterVerifier(services.engine, services.numbers),
         keeps_mismatches=settings.on_probe_mismatch == "keep",
         keys=KeyRing(callers),
         limits=limits,
         use=use,
+        metrics=MetricsPage(Sources(services.engine, services.registry, use, stats, http_counts)),
         roots=roots,
         max_weights_bytes=settings.max_adapter_size,
         jobs=AdapterJobs(fetcher),

@@ -5,7 +5,7 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from server.api.answered_by import noting_adapter
+from server.api.answered_by import notes_of
 from server.api.asker import asker_of
 from server.api.chunks import ChunkHead, ChunkWriter
 from server.api.conversation import to_completion_request
@@ -28,7 +28,7 @@ async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
 ) -> ChatCompletion | Response:
     """Answer a chat; a client that hangs up ends the work within a step, streaming or not."""
-    asked = to_completion_request(body, tenant_salt, asker_of(request, body.user), noting_adapter(request))
+    asked = to_completion_request(body, tenant_salt, asker_of(request, body.user), notes_of(request))
     head = ChunkHead(
         id=f"chatcmpl-{random_id()}",
         created=int(time.time()),

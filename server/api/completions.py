@@ -7,7 +7,7 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from server.api.answered_by import noting_adapter
+from server.api.answered_by import notes_of
 from server.api.asker import asker_of
 from server.api.completion_writing import CompletionChunks, CompletionHead, whole_completion
 from server.api.conversation import to_sampling
@@ -20,7 +20,7 @@ from server.api.random_ids import random_id
 from server.api.streaming import ChunkForm, stream_response
 from server.protocol.completions import DEFAULT_MAX_TOKENS, Completion, CompletionRequest
 from server.text.request import CompletionRequest as Asked
-from server.text.request import TellAdapter
+from server.text.request_notes import RequestNotes
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -30,7 +30,7 @@ async def create_completion(
     body: CompletionRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
 ) -> Completion | Response:
     """Go on with one or several prompts; a client that hangs up ends the work within a step, streaming or not."""
-    asked = to_requests(body, tenant_salt, asker_of(request, body.user), noting_adapter(request))
+    asked = to_requests(body, tenant_salt, asker_of(request, body.user), notes_of(request))
     head = CompletionHead(
         id=f"cmpl-{random_id()}",
         created=int(time.time()),
@@ -45,7 +45,7 @@ async def create_completion(
     return await asyncio.to_thread(whole_completion, head, made)  # it may have thousands of tokens
 
 
-def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str, tell_adapter: TellAdapter) -> list[Asked]:
+def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str, notes: RequestNotes) -> list[Asked]:
     """One request of the text floor for each prompt."""
     max_tokens = DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     sampling = replace(
@@ -60,7 +60,7 @@ def to_requests(body: CompletionRequest, tenant_salt: bytes, asker: str, tell_ad
             n=body.n or 1,
             echo=bool(body.echo),
             asker=asker,
-            tell_adapter=tell_adapter,
+            notes=notes,
             tenant_salt=tenant_salt,
         )
         for prompt in body.prompt

@@ -4,13 +4,14 @@ from adapters.chat_format import RenderOptions
 from server.protocol.chat import ChatCompletionRequest, PromptFields
 from server.protocol.messages import ChatMessage
 from server.protocol.sampling import SamplingFields
-from server.text.request import ChatPrompt, CompletionRequest, Sampling, TellAdapter
+from server.text.request import ChatPrompt, CompletionRequest, Sampling
+from server.text.request_notes import RequestNotes
 from server.text.structure.structures import Choice, Form, Grammar, JsonObject, JsonSchema, Regex, Structure, ToolCalls
 from server.text.tools.definitions import FunctionTool, ToolCall, ToolChoice, ToolChoiceMode, Turn
 
 
 def to_completion_request(
-    body: ChatCompletionRequest, tenant_salt: bytes, asker: str, tell_adapter: TellAdapter
+    body: ChatCompletionRequest, tenant_salt: bytes, asker: str, notes: RequestNotes
 ) -> CompletionRequest:
     """The whole request."""
     max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
@@ -22,7 +23,7 @@ def to_completion_request(
         structure=to_structure(body),
         n=body.n or 1,
         asker=asker,
-        tell_adapter=tell_adapter,
+        notes=notes,
         tenant_salt=tenant_salt,
     )
 

@@ -21,6 +21,7 @@ from server.jobs import AdapterJobs
 from server.keys import Caller
 from server.sources.roots import AdapterRoots
 from server.supervising import EngineSupervisor
+from server.telemetry.page import MetricsPage
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
@@ -50,6 +51,7 @@ class Parts:
     keys: KeyRing
     limits: RateLimits
     use: AdapterUse
+    metrics: MetricsPage
     roots: AdapterRoots
     max_weights_bytes: int
     jobs: AdapterJobs

@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
-from server.api.answered_by import noting_adapter
+from server.api.answered_by import notes_of
 from server.api.asker import asker_of
 from server.api.deps import NEW_CHAT, PartsDep, TenantDep
 from server.api.disconnect import unless_disconnected
@@ -32,7 +32,7 @@ async def create_embeddings(
         inputs=tuple(map(to_plain_prompt, body.input)),
         dimensions=body.dimensions,
         asker=asker_of(request, body.user),
-        tell_adapter=noting_adapter(request),
+        notes=notes_of(request),
         tenant_salt=tenant_salt,
     )
     embedded = await unless_disconnected(request, parts.embeddings.embed(asked))

@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
-from server.api.answered_by import noting_adapter
+from server.api.answered_by import notes_of
 from server.api.asker import asker_of
 from server.api.conversation import to_completion_request
 from server.api.deps import NEW_CHAT, Parts, PartsDep, TenantDep
@@ -27,9 +27,7 @@ async def create_response(
     body: ResponsesRequest, request: Request, parts: PartsDep, tenant_salt: TenantDep
 ) -> ResponseObject | Response:
     """Answer a conversation; a client that hangs up ends the work within a step, streaming or not."""
-    asked = to_completion_request(
-        to_chat_request(body), tenant_salt, asker_of(request, body.user), noting_adapter(request)
-    )
+    asked = to_completion_request(to_chat_request(body), tenant_salt, asker_of(request, body.user), notes_of(request))
     writer = ResponseWriter(body)
     if body.stream:
         return await stream_response(parts.completions.stream(asked), ResponseForm(writer), request, parts)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.injections import Injection
+from server.engine.adapter_load import AdaptersAtWork
 from server.engine.commands import Abort, Add, Ask, Stop, Unpin
 from server.engine.constraint import TokenConstraint
 from server.engine.delivery import Action, Delivery
@@ -80,6 +81,10 @@ class AsyncEngine:
     def stats(self) -> EngineStats:
         """The load as it was after the last step."""
         return self._stats
+
+    def adapters_at_work(self) -> AdaptersAtWork:
+        """Which adapters requests run with and wait for, now."""
+        return self._engine.adapters_at_work()
 
     def start(self) -> None:
         """Start the thread."""

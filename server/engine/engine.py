@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.injections import Injection, SoftPrompt
+from server.engine.adapter_load import AdaptersAtWork
 from server.engine.batch import Batch, StepResult
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
@@ -37,6 +38,8 @@ class SequenceOutput:
     """Of the token, where they were asked for."""
     mean_hidden: NDArray[np.float32] | None = None
     """`[hidden_size]`, of a pooled sequence that has ended: the mean of its real tokens' last hidden states."""
+    admitted_at: float | None = None
+    """When the sequence first came into the batch."""
     prompt_logprobs: PromptLogprobs | None = None
     """Once, when the prompt is computed, where they were asked for: of all its tokens but the first."""
 
@@ -149,6 +152,7 @@ class Engine:
             num_virtual_tokens=injection.num_virtual_tokens if injection else 0,
             is_pinned=is_pinned,
             is_pooled=is_pooled,
+            adapter_digest=injection.digest if injection else None,
         )
         self._scheduler.add(sequence)
         self._sequences[request_id] = sequence
@@ -212,7 +216,14 @@ class Engine:
             num_aborted=self._num_aborted,
             num_preemptions=self._scheduler.num_preemptions,
             num_virtual_tokens_computed=self._scheduler.num_virtual_tokens_computed,
+            num_prefix_tokens_asked=self._scheduler.num_prefix_tokens_asked,
+            num_prefix_tokens_found=self._scheduler.num_prefix_tokens_found,
+            block_size=self._block_manager.block_size,
         )
+
+    def adapters_at_work(self) -> AdaptersAtWork:
+        """Which adapters sequences run with and wait for; any thread may ask."""
+        return self._scheduler.adapter_load.snapshot()
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless scheduler, block manager and the request tables agree."""
@@ -265,6 +276,7 @@ class Engine:
                     error=_failure(result.failures.get(request_id)),
                     is_finished=is_finished,
                     num_cached_tokens=sequence.num_cached_tokens,
+                    admitted_at=sequence.admitted_at,
                     logprobs=result.logprobs.get(request_id) if has_token else None,
                     mean_hidden=self._mean_hidden(request_id, result) if is_finished else None,
                     prompt_logprobs=self._prompt_logprobs(request_id, result),

@@ -85,7 +85,7 @@ def build_engine(
     block_manager = BlockManager(num_blocks, config.block_size)
     return Engine(
         runner,
-        Scheduler(config, block_manager),
+        Scheduler(config, block_manager, clock=clock),
         block_manager,
         config,
         fingerprint=fingerprint,

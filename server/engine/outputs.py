@@ -57,6 +57,7 @@ class TokenDelta:
     `num_cached_tokens` counts the prompt tokens (virtual ones not included) whose KV was reused from the cache.
     `logprobs` has one for each of `token_ids` where the request asked for them, and is empty where it did not.
     `prompt_logprobs`, where they were asked for, come once, with the first delta: all but the first prompt token's.
+    `admitted_at` is when the sequence first came into the batch, by `time.perf_counter`.
     """
 
     token_ids: tuple[int, ...]
@@ -64,6 +65,7 @@ class TokenDelta:
     num_cached_tokens: int
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_logprobs: PromptLogprobs | None = None
+    admitted_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +87,7 @@ class EngineStats:
     num_preemptions: int
     num_virtual_tokens_computed: int
     """Virtual tokens whose KV was not in the prefix cache when their sequence was admitted."""
+    num_prefix_tokens_asked: int
+    """Real tokens of prompts that were looked up in the prefix cache, once for each sequence."""
+    num_prefix_tokens_found: int
+    block_size: int

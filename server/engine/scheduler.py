@@ -8,9 +8,12 @@ gives its blocks back and waits again; it is computed anew from its tokens.
 
 import logging
 import sys
+import time
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 
+from server.engine.adapter_load import AdapterLoad
 from server.engine.batch import Batch, BlockCopy, ScheduledSequence, StepResult
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
@@ -28,15 +31,25 @@ logger = logging.getLogger(__name__)
 class Scheduler:
     """Holds the waiting and the running sequences."""
 
-    def __init__(self, config: EngineConfig, block_manager: BlockManager) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        block_manager: BlockManager,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._config = config
         self._block_manager = block_manager
+        self._clock = clock
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []  # oldest admission first
         self._pacer = PrefillPacer()
         self._num_prompts = 0  # at the last `schedule`: running ones, and waiting ones that have a place
         self.num_preemptions = 0
         self.num_virtual_tokens_computed = 0
+        self.num_prefix_tokens_asked = 0
+        self.num_prefix_tokens_found = 0
+        self.adapter_load = AdapterLoad()
 
     @property
     def num_running(self) -> int:
@@ -56,6 +69,7 @@ class Scheduler:
         if self.num_running + self.num_waiting >= num_places:
             raise EngineOverloaded.with_places_taken(num_places)
         self._waiting.append(sequence)
+        self.adapter_load.come(sequence.adapter_digest)
 
     def renewed(self, block_manager: BlockManager) -> "Scheduler":
         """A scheduler without sequences, over empty books, that goes on counting where this one is."""
@@ -69,8 +83,10 @@ class Scheduler:
         if sequence.status is SequenceStatus.RUNNING:
             self._running.remove(sequence)
             self._block_manager.free(sequence)
+            self.adapter_load.go(sequence.adapter_digest, was_running=True)
         elif sequence.status is SequenceStatus.WAITING:
             self._waiting.remove(sequence)
+            self.adapter_load.go(sequence.adapter_digest, was_running=False)
         sequence.status = SequenceStatus.FINISHED
 
     def schedule(self) -> Batch:
@@ -122,6 +138,10 @@ class Scheduler:
         assert all(sequence.status is SequenceStatus.WAITING for sequence in self._waiting), "not waiting in the queue"
         assert all(sequence.status is SequenceStatus.RUNNING for sequence in self._running), "not running in the batch"
         assert not any(sequence.block_table for sequence in self._waiting), "a waiting sequence holds blocks"
+        self.adapter_load.check_integrity(
+            running=[sequence.adapter_digest for sequence in self._running],
+            waiting=[sequence.adapter_digest for sequence in self._waiting],
+        )
         self._block_manager.check_integrity(self._running)
 
     # -- private ----------------------------------------------------------------------------------------------------
@@ -172,8 +192,12 @@ class Scheduler:
         self.num_virtual_tokens_computed += max(0, sequence.num_virtual_tokens - sequence.num_computed_tokens)
         if sequence.num_preemptions == 0:  # later it finds what it computed itself
             sequence.num_cached_tokens = max(0, sequence.num_computed_tokens - sequence.num_virtual_tokens)
+            sequence.admitted_at = self._clock()
+            self.num_prefix_tokens_asked += max(0, sequence.num_borrowing_tokens - sequence.num_virtual_tokens)
+            self.num_prefix_tokens_found += sequence.num_cached_tokens
         self._waiting.remove(sequence)
         self._running.append(sequence)
+        self.adapter_load.begin(sequence.adapter_digest)
         sequence.status = SequenceStatus.RUNNING
         return copies
 
@@ -199,6 +223,7 @@ class Scheduler:
         sequence.status = SequenceStatus.WAITING
         sequence.num_preemptions += 1
         self._waiting.appendleft(sequence)
+        self.adapter_load.wait_again(sequence.adapter_digest)
         self.num_preemptions += 1
 
     def _append(self, sequence: Sequence, token: int) -> None:

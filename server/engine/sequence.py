@@ -46,6 +46,9 @@ class Sequence:
     num_scored_tokens: int = 0
     """Up to here, virtual tokens among them, no log-probability of a next prompt token is wanted, or any more."""
     num_preemptions: int = 0
+    adapter_digest: str | None = None
+    admitted_at: float | None = None
+    """When it first came into the batch, by the scheduler's clock."""
     block_table: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     """Keys of the full blocks from the start, as far as they were asked for; see `block_key`."""
@@ -64,6 +67,7 @@ class Sequence:
         num_virtual_tokens: int = 0,
         is_pinned: bool = False,
         is_pooled: bool = False,
+        adapter_digest: str | None = None,
     ) -> "Sequence":
         """A waiting sequence. `cache_seed` names the model and the adapter that its KV belongs to.
 
@@ -80,6 +84,7 @@ class Sequence:
             params,
             is_pinned=is_pinned,
             is_pooled=is_pooled,
+            adapter_digest=adapter_digest,
             num_scored_tokens=num_virtual_tokens,
             token_table=TokenTable.of(params, prompt_ids) if params else None,
         )

@@ -30,6 +30,7 @@ class Stream:
     pending_logprobs: list[TokenLogprobs] = field(default_factory=list)
     prompt_logprobs: PromptLogprobs | None = None
     num_cached_tokens: int = 0
+    admitted_at: float | None = None
     mean_hidden: NDArray[np.float32] | None = None
     finish_reason: FinishReason | None = None
     error: EngineError | None = None
@@ -46,6 +47,7 @@ class Stream:
         if output.prompt_logprobs is not None:
             self.prompt_logprobs = output.prompt_logprobs
         self.num_cached_tokens = output.num_cached_tokens
+        self.admitted_at = output.admitted_at
         self.mean_hidden = output.mean_hidden
         self.finish_reason = output.finish_reason
         self.error = output.error
@@ -74,4 +76,6 @@ class Stream:
         token_ids, self.pending = tuple(self.pending), []
         logprobs, self.pending_logprobs = tuple(self.pending_logprobs), []
         of_prompt, self.prompt_logprobs = self.prompt_logprobs, None
-        return TokenDelta(token_ids, self.finish_reason, self.num_cached_tokens, logprobs, of_prompt)
+        return TokenDelta(
+            token_ids, self.finish_reason, self.num_cached_tokens, logprobs, of_prompt, admitted_at=self.admitted_at
+        )

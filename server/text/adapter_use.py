@@ -80,6 +80,11 @@ class AdapterUse:
         with self._lock:
             return Counter(self._running.get(name, ()))
 
+    def in_flight(self) -> dict[str, frozenset[str]]:
+        """The names that requests are being answered with, and the digests."""
+        with self._lock:
+            return {name: frozenset(digests) for name, digests in self._running.items()}
+
     def forget(self, name: str) -> None:
         """Drop the counts of a name that was removed; labels keep theirs, and what runs goes on."""
         with self._lock:

@@ -12,6 +12,7 @@ from server.engine.constraint import TokenConstraint
 from server.engine.outputs import FinishReason, TokenDelta
 from server.text.adapter_use import AdapterUse, Tally
 from server.text.answer import AnswerText, Piece
+from server.text.choice_clock import ChoiceClock
 from server.text.deltas import Completion, TextDelta, Usage, folded
 from server.text.detokenizer import IncrementalDetokenizer
 from server.text.echo import echo_of
@@ -19,6 +20,7 @@ from server.text.merging import merged
 from server.text.prompts import PromptMaker, ReadyPrompt
 from server.text.reader import AnswerReader, Reading
 from server.text.request import Charge, CompletionRequest
+from server.text.serving_stats import ServingStats
 from server.text.stop import StopMatcher
 from server.text.structure.compiler import GrammarCompiler
 from server.text.together import together
@@ -46,9 +48,11 @@ class Completions:
         tokenizer: Tokenizer,
         charge: Charge,
         use: AdapterUse,
+        stats: ServingStats,
     ) -> None:
         self._engine = engine
         self._use = use
+        self._stats = stats
         self._charge = charge
         self._prompts = prompts
         self._grammars = grammars
@@ -62,13 +66,17 @@ class Completions:
         FieldRefused, StructureError, PromptInvalid, PromptTooLong, EngineOverloaded, EngineStopping; at any time
         SequenceFailed, ReaderStalled, EngineDead.
         """
+        request.notes.model = request.model
         with self._engine.place(request.n):
             prompt = await asyncio.to_thread(self._prompts.make, request)
-            request.tell_adapter(prompt.adapter)
+            request.notes.adapter = prompt.adapter
             with self._use.request(prompt.adapter) as tally:
-                async with aclosing(self._choices(await self._job(request, prompt, tally))) as deltas:
-                    async for delta in deltas:
-                        yield delta
+                job = await self._job(request, prompt, tally)
+                with self._stats.request(request.notes) as served:
+                    async with aclosing(self._choices(job)) as deltas:
+                        async for delta in deltas:
+                            served.is_whole = delta.usage is not None
+                            yield delta
 
     async def stream_many(self, requests: Sequence[CompletionRequest]) -> AsyncGenerator[TextDelta]:
         """As `stream`, of several requests that differ in their prompts; nothing begins before all of them are good.
@@ -76,17 +84,20 @@ class Completions:
         Choices are counted through, and there is one usage, of all.
         """
         n = requests[0].n
+        requests[0].notes.model = requests[0].model
         with self._engine.place(n * len(requests)):
             prompts = await asyncio.to_thread(self._prompts.make_all, requests)
-            requests[0].tell_adapter(prompts[0].adapter)
+            requests[0].notes.adapter = prompts[0].adapter
             with self._use.request(prompts[0].adapter) as tally:
                 jobs = [
                     await self._job(request, prompt, tally) for request, prompt in zip(requests, prompts, strict=True)
                 ]
                 streams = [self._choices(job) for job in jobs]
-                async with aclosing(together(streams, n)) as deltas:
-                    async for delta in deltas:
-                        yield delta
+                with self._stats.request(requests[0].notes) as served:
+                    async with aclosing(together(streams, n)) as deltas:
+                        async for delta in deltas:
+                            served.is_whole = delta.usage is not None
+                            yield delta
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """The whole answer: a fold over `stream`, which says what is raised. Cancelling it aborts the sequences."""
@@ -139,6 +150,7 @@ class Completions:
         prompt, request = job.prompt, job.request
         answer = AnswerText(IncrementalDetokenizer(self._tokenizer), StopMatcher(prompt.stop), self._token_bytes)
         reader = AnswerReader(request.structure, prompt.thoughts)
+        clock = ChoiceClock(request.notes, self._stats)
         deltas = self._engine.generate(
             prompt.token_ids,
             prompt.params_of(index),
@@ -149,23 +161,29 @@ class Completions:
         num_prompt_tokens = 0
         echoes = index == 0 and prompt.echo is not None
         try:
-            async with aclosing(deltas):
-                async for delta in deltas:
-                    num_prompt_tokens = len(prompt.token_ids) if index == 0 else 0
-                    if echoes:
-                        echoes = False
-                        async with aclosing(self._echo(prompt, delta)) as parts:
-                            async for part in parts:
-                                yield part
-                    piece = answer.decode(delta)
-                    reason = FinishReason.STOP if answer.stopped else delta.finish_reason
-                    made = _delta(index, prompt, reader.read(piece.text), piece)
-                    if made is not None:
-                        yield made
-                    if reason is not None:
-                        usage = Usage(len(prompt.token_ids), answer.num_tokens, delta.num_cached_tokens)
-                        yield _last_delta(index, prompt, reader.end(), reason, usage)
-                        return
+            with clock.running():
+                async with aclosing(deltas):
+                    async for delta in deltas:
+                        if index == 0 and not num_prompt_tokens:
+                            num_prompt_tokens = len(prompt.token_ids)
+                            clock.note_prompt(num_prompt_tokens, delta.num_cached_tokens)
+                        if echoes:
+                            echoes = False
+                            async with aclosing(self._echo(prompt, delta)) as parts:
+                                async for part in parts:
+                                    yield part
+                        num_before = answer.num_tokens
+                        piece = answer.decode(delta)
+                        clock.tick(delta, answer.num_tokens - num_before)
+                        reason = FinishReason.STOP if answer.stopped else delta.finish_reason
+                        made = _delta(index, prompt, reader.read(piece.text), piece)
+                        if made is not None:
+                            yield made
+                        if reason is not None:
+                            clock.end(reason)
+                            usage = Usage(len(prompt.token_ids), answer.num_tokens, delta.num_cached_tokens)
+                            yield _last_delta(index, prompt, reader.end(), reason, usage)
+                            return
         finally:
             self._charge(request.tenant_salt, num_prompt_tokens + answer.num_tokens)
             job.tally.add(prompt_tokens=num_prompt_tokens, generated_tokens=answer.num_tokens)

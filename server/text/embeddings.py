@@ -15,7 +15,9 @@ from server.text.adapter_use import AdapterUse, Tally
 from server.text.errors import FieldRefused
 from server.text.model_names import ModelResolver
 from server.text.prompts import PromptMaker, reference_to
-from server.text.request import Charge, TellAdapter, TextPrompt, TokenPrompt
+from server.text.request import Charge, TextPrompt, TokenPrompt
+from server.text.request_notes import RequestNotes
+from server.text.serving_stats import ServingStats
 
 MAX_TOKENS = 300_000
 """Of all inputs of one request together; OpenAI's own limit."""
@@ -32,7 +34,7 @@ class EmbeddingsRequest:
     dimensions: int | None = None
     asker: str | None = None
     """As in a CompletionRequest."""
-    tell_adapter: TellAdapter = field(default=lambda _: None)
+    notes: RequestNotes = field(default_factory=RequestNotes)
     tenant_salt: bytes = b""
 
 
@@ -61,10 +63,12 @@ class Embeddings:
         resolver: ModelResolver,
         charge: Charge,
         use: AdapterUse,
+        stats: ServingStats,
         *,
         hidden_size: int,
     ) -> None:
         self._engine = engine
+        self._stats = stats
         self._use = use
         self._charge = charge
         self._prompts = prompts
@@ -81,11 +85,12 @@ class Embeddings:
         if dimensions > self._hidden_size:
             raise FieldRefused("dimensions", f"this model's embeddings have {self._hidden_size}")
         num_at_once = min(MAX_AT_ONCE, self._engine.max_num_seqs, len(request.inputs))
+        request.notes.model = request.model
         with self._engine.place(num_at_once):
             ready = await asyncio.to_thread(self._prepare, request)
-            request.tell_adapter(ready.adapter)
-            with self._use.request(ready.adapter) as tally:
-                means = await self._means(ready, request.tenant_salt, num_at_once, tally)
+            request.notes.adapter = ready.adapter
+            with self._use.request(ready.adapter) as tally, self._stats.request(request.notes):
+                means = await self._means(ready, request, num_at_once, tally)
         return Embedded(_scaled(np.stack(means)[:, :dimensions]), sum(map(len, ready.token_ids)))
 
     def _prepare(self, request: EmbeddingsRequest) -> _Ready:
@@ -101,7 +106,7 @@ class Embeddings:
         return _Ready(token_ids, adapter.injection if adapter else None, reference_to(adapter))
 
     async def _means(
-        self, ready: _Ready, tenant_salt: bytes, num_at_once: int, tally: Tally
+        self, ready: _Ready, request: EmbeddingsRequest, num_at_once: int, tally: Tally
     ) -> list[NDArray[np.float32]]:
         """The mean hidden states of each input, so many at once; the first error ends all."""
         means: dict[int, NDArray[np.float32]] = {}
@@ -109,7 +114,9 @@ class Embeddings:
 
         async def work(pending: Iterator[tuple[int, list[int]]]) -> None:
             for index, token_ids in pending:
-                means[index] = await self._engine.embed(token_ids, injection=ready.injection, tenant_salt=tenant_salt)
+                means[index] = await self._engine.embed(
+                    token_ids, injection=ready.injection, tenant_salt=request.tenant_salt
+                )
 
         tasks = [asyncio.create_task(work(pending)) for _ in range(num_at_once)]
         try:
@@ -119,8 +126,10 @@ class Embeddings:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             num_tokens = sum(len(ready.token_ids[index]) for index in means)
-            self._charge(tenant_salt, num_tokens)
+            self._charge(request.tenant_salt, num_tokens)
             tally.add(prompt_tokens=num_tokens, generated_tokens=0)
+            self._stats.add_tokens(prompt=num_tokens, generated=0)
+            request.notes.num_prompt_tokens = num_tokens
         return [means[index] for index in range(len(ready.token_ids))]
 
 

@@ -4,16 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from adapters.chat_format import RenderOptions
-from adapters.naming import AdapterReference
+from server.text.request_notes import RequestNotes
 from server.text.structure.structures import Structure
 from server.text.tools.definitions import FunctionTool, Turn
 
 Charge = Callable[[bytes, int], None]
 """Told the tenant salt of a request and how many tokens were computed for it."""
-
-
-TellAdapter = Callable[[AdapterReference | None], None]
-"""Told the name and digest that answer, None for the base model alone, as soon as they are known: before any token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +80,7 @@ class CompletionRequest:
     """Whether the prompt stands before each answer; a conversation cannot."""
     asker: str | None = None
     """Who asks: where a name's versions share its traffic, the same asker always gets the same one."""
-    tell_adapter: TellAdapter = field(default=lambda _: None)
+    notes: RequestNotes = field(default_factory=RequestNotes)
+    """Where what becomes of the request is entered; the same for all prompts that are answered together."""
     tenant_salt: bytes = b""
     """The cached prompts of one tenant are not found by another; adapters' virtual tokens are everybody's."""
