@@ -153,6 +153,17 @@ def serve(
             "s3://bucket/path, gs://bucket/path, az://container/path. Default: none."
         ),
     ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="text, or json: each line of the log an object. Default: text.")
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info, warning or error; from info on, a line for each request. Default: info."),
+    ] = None,
+    log_prompts: Annotated[
+        bool | None,
+        typer.Option("--log-prompts/--no-log-prompts", help="Log what the model sees of each request. Default: no."),
+    ] = None,
 ) -> None:
     """Serve the base model and its adapters. Each flag is also an environment variable, as HOTPROMPT_PORT.
 
@@ -166,7 +177,9 @@ def serve(
         settings = load_settings(**flags)
     except SettingsError as error:
         end(WRONG_USAGE, *str(error).splitlines())
-    log_to_stderr(logging.INFO)
+    from server.telemetry.logs import start_logging
+
+    start_logging(settings)
     quiet_transformers()
     from server.serve import StartError
     from server.serve import serve as run_server

@@ -54,6 +54,7 @@ from server.sources.roots import AdapterRoots
 from server.supervising import EngineSupervisor
 from server.telemetry.http_counts import HttpCounts
 from server.telemetry.page import MetricsPage
+from server.telemetry.request_log import log_request
 from server.telemetry.snapshot import Sources
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
@@ -133,7 +134,8 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(TurnsMiddleware)
-    app.add_middleware(ObservingMiddleware, observers=(lambda observed: http_counts.add(observed.answered),))
+    observers = (lambda observed: http_counts.add(observed.answered), log_request)
+    app.add_middleware(ObservingMiddleware, observers=observers, keeps_prompts=settings.log_prompts)
     return app
 
 

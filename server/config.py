@@ -224,6 +224,16 @@ class Settings(BaseSettings):
         "s3://bucket/path, gs://bucket/path, az://container/path. Default: none.",
     )
 
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Lines on stderr for people (text), or an object of JSON each (json)."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged; from info on there is a line for each request."
+    )
+    log_prompts: bool = Field(
+        default=False, description="Whether the log has what the model sees of each request, up to 32,768 characters."
+    )
+
     @model_validator(mode="after")
     def _batch_holds_every_sequence(self) -> Self:
         if self.max_num_batched_tokens < self.max_num_seqs:

@@ -17,14 +17,15 @@ CLIENT_GONE = 499
 class ObservingMiddleware:
     """The outermost one: what the others take is in its times."""
 
-    def __init__(self, app: ASGIApp, observers: Sequence[Observer]) -> None:
+    def __init__(self, app: ASGIApp, observers: Sequence[Observer], *, keeps_prompts: bool = False) -> None:
         self._app = app
         self._observers = observers
+        self._keeps_prompts = keeps_prompts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        notes = RequestNotes()
+        notes = RequestNotes(keeps_prompts=self._keeps_prompts)
         scope.setdefault("state", {})[NOTES_STATE] = notes
         answer = _Answer()
 

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.random_ids import random_id
 from server.errors import REQUEST_ID_HEADER
+from server.telemetry.log_lines import REQUEST_ID
 
 _LEGAL = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -23,6 +24,7 @@ class RequestIdMiddleware:
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if _LEGAL.fullmatch(given) else random_id()
         scope.setdefault("state", {})["request_id"] = request_id
+        REQUEST_ID.set(request_id)  # not set back: a request has its context to itself, and its failure is logged in it
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

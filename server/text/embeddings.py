@@ -99,7 +99,9 @@ class Embeddings:
         token_ids: list[list[int]] = []
         num_tokens = 0
         for prompt in request.inputs:
-            token_ids.append(self._prompts.encode(prompt, chat_format).token_ids)
+            encoded = self._prompts.encode(prompt, chat_format)
+            request.notes.note_prompt(encoded.text)
+            token_ids.append(encoded.token_ids)
             num_tokens += len(token_ids[-1])
             if num_tokens > MAX_TOKENS:
                 raise PromptTooLong(f"the inputs of one request may have {MAX_TOKENS} tokens together")

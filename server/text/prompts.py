@@ -110,6 +110,7 @@ class PromptMaker:
         chat_format = self.format_of(adapter)
         injection = adapter.injection if adapter else None
         encoded = self.encode(request.prompt, chat_format)
+        request.notes.note_prompt(encoded.text)
         max_tokens = self._max_tokens(request.sampling, chat_format.sampling, len(encoded.token_ids), injection)
         return ReadyPrompt(
             encoded.token_ids,

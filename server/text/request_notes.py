@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from adapters.naming import AdapterReference
 
+MAX_KEPT_CHARS = 32_768
+
 
 class Outcome(StrEnum):
     """How a request that was accepted has ended."""
@@ -26,8 +28,9 @@ class RequestNotes:
     arrived_at: float = field(default_factory=time.perf_counter)
     model: str | None = None
     """As it was asked for."""
-    prompt: str | None = None
-    """What the model sees, where the log shall have it."""
+    keeps_prompts: bool = False
+    prompts: list[str] = field(default_factory=list)
+    """What the model sees, where it is to be kept: the first so many characters of all prompts together."""
     adapter: AdapterReference | None = None
     """The name and the digest that answer, as soon as they are known: before any token."""
     num_prompt_tokens: int = 0
@@ -44,6 +47,12 @@ class RequestNotes:
     outcome: Outcome | None = None
     error: str | None = None
     """The type of the exception that ended it."""
+
+    def note_prompt(self, text: str) -> None:
+        """Keep a prompt's text, if that is wanted, as far as there is room."""
+        room = MAX_KEPT_CHARS - sum(map(len, self.prompts))
+        if self.keeps_prompts and room > 0:
+            self.prompts.append(text[:room])
 
     def note_times(self, *, asked_at: float, admitted_at: float | None, token_at: float) -> None:
         """Enter one choice's first tokens, or later ones; those of the choice that was first stand."""
