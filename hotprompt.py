@@ -164,6 +164,13 @@ def serve(
         bool | None,
         typer.Option("--log-prompts/--no-log-prompts", help="Log what the model sees of each request. Default: no."),
     ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="OpenTelemetry collector that traces are sent to over HTTP, as http://127.0.0.1:4318. Default: none; "
+            "it needs pip install 'hotprompt[otel]'."
+        ),
+    ] = None,
 ) -> None:
     """Serve the base model and its adapters. Each flag is also an environment variable, as HOTPROMPT_PORT.
 

@@ -37,7 +37,7 @@ from server.api.cross_origin import CrossOriginMiddleware
 from server.api.deps import Parts
 from server.api.json_guard import JsonGuardMiddleware
 from server.api.limits import RateLimits
-from server.api.observing import ObservingMiddleware
+from server.api.observing import Observer, ObservingMiddleware
 from server.api.request_id import RequestIdMiddleware
 from server.api.turns import TurnsMiddleware
 from server.config import Settings
@@ -56,6 +56,7 @@ from server.telemetry.http_counts import HttpCounts
 from server.telemetry.page import MetricsPage
 from server.telemetry.request_log import log_request
 from server.telemetry.snapshot import Sources
+from server.telemetry.tracing import Tracing
 from server.text.adapter_use import AdapterUse
 from server.text.completion import Completions
 from server.text.embeddings import Embeddings
@@ -72,8 +73,11 @@ from server.verifying import AdapterVerifier
 logger = logging.getLogger(__name__)
 
 
-def create_app(services: Services, settings: Settings) -> FastAPI:
-    """The app around services that it starts and stops with itself. Raises SettingsError for a wrong key file."""
+def create_app(services: Services, settings: Settings, *, tracing: Tracing | None = None) -> FastAPI:
+    """The app around services that it starts and stops with itself, and tracing that it closes.
+
+    Raises SettingsError for a wrong key file.
+    """
 
     warm = partial(_warm, services.engine, services.registry)
 
@@ -98,6 +102,8 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
             await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
             app.state.parts.grammars.close()
             app.state.parts.templates.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
     app = FastAPI(
         title="hotprompt",
@@ -134,7 +140,9 @@ def create_app(services: Services, settings: Settings) -> FastAPI:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware)
     app.add_middleware(TurnsMiddleware)
-    observers = (lambda observed: http_counts.add(observed.answered), log_request)
+    observers: list[Observer] = [lambda observed: http_counts.add(observed.answered), log_request]
+    if tracing is not None:
+        observers.append(tracing.trace)
     app.add_middleware(ObservingMiddleware, observers=observers, keeps_prompts=settings.log_prompts)
     return app
 

@@ -24,6 +24,7 @@ MAX_SOURCES = 100
 
 _SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", re.IGNORECASE)
 _ORIGIN_PATTERN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+_OTLP_PATTERN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?")
 _COMPONENT = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._=+@-]{1,255}"
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]"
 _SOURCE_PATTERN = re.compile(
@@ -89,6 +90,14 @@ def _check_origin(origin: str) -> str:
             "origin", "must be origins such as https://chat.example or http://localhost:3000, without a path; not *"
         )
     return origin.lower()
+
+
+def _check_otlp(endpoint: str) -> str:
+    if _OTLP_PATTERN.fullmatch(endpoint) is None:
+        raise PydanticCustomError(
+            "otlp", "must be an address such as http://127.0.0.1:4318, without user, password and query"
+        )
+    return endpoint
 
 
 def _expand(path: Path) -> Path:
@@ -232,6 +241,12 @@ class Settings(BaseSettings):
     )
     log_prompts: bool = Field(
         default=False, description="Whether the log has what the model sees of each request, up to 32,768 characters."
+    )
+    otlp_endpoint: Annotated[str, AfterValidator(_check_otlp)] | None = Field(
+        default=None,
+        max_length=2048,
+        description="OpenTelemetry collector that traces are sent to over HTTP, as http://127.0.0.1:4318. "
+        "Default: none; it needs the extra otel.",
     )
 
     @model_validator(mode="after")

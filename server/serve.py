@@ -19,6 +19,7 @@ from server.engine.async_engine import AsyncEngine
 from server.engine.errors import CacheTooSmall, ModelUnsupported
 from server.keys import read_callers
 from server.services import build_services
+from server.telemetry.tracing import open_tracing
 
 MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
@@ -38,13 +39,14 @@ def serve(settings: Settings) -> None:
     The port is taken, and the key file read, before the model is loaded. Raises SettingsError and StartError.
     """
     read_callers(settings)  # only to refuse a wrong file at once: the app reads it for itself
+    tracing = open_tracing(settings)
     listener = open_listener(settings.host, settings.port)
     with listener:
         try:
             services = build_services(settings)
         except (BaseModelError, StoreFailure, ModelUnsupported, CacheTooSmall) as error:
             raise StartError(str(error)) from error
-        app = create_app(services, settings)
+        app = create_app(services, settings, tracing=tracing)
         server = DrainingServer(uvicorn_config(app), services.engine, grace_seconds=settings.shutdown_grace_seconds)
         begin_to_listen(listener)
         spare_the_collector()
