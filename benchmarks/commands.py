@@ -187,6 +187,27 @@ def bench_http(
         end(FAILED, *floor.problems)
 
 
+@bench_app.command("scrape")
+def bench_scrape(
+    base: Annotated[str | None, typer.Option(help="Base model, of which the tokenizer is used.")] = None,
+    adapters: Annotated[int, typer.Option(min=1, max=10_000, help="Adapters that are there and used.")] = 1000,
+    scrapes: Annotated[int, typer.Option(min=1, max=10_000, help="Scrapes that are measured.")] = 50,
+) -> None:
+    """Measure what one scrape of /metrics takes, in CPU time, over an engine that computes nothing."""
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from adapters.errors import BaseModelError
+    from adapters.home import home_directory
+    from benchmarks.scrape import measure_scrape
+
+    try:
+        cost = measure_scrape(base or EMBEDDED_BASE_NAME, home=home_directory(), adapters=adapters, scrapes=scrapes)
+    except BaseModelError as error:
+        end(FAILED, str(error))
+    typer.echo(f"{cost.adapters:,} adapters, {cost.num_bytes / 1024:.0f} KiB a page, milliseconds of CPU:")
+    typer.echo(f"a whole request: median {cost.request_ms:.1f}, longest {cost.longest_request_ms:.1f}")
+    typer.echo(f"the page, all in use: median {cost.busy_page_ms:.1f}, longest {cost.longest_busy_page_ms:.1f}")
+
+
 @bench_app.command("decode")
 def bench_decode(
     base: Annotated[str | None, typer.Option(help="Base model, as in hotprompt serve.")] = None,
