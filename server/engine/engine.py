@@ -17,7 +17,7 @@ from server.engine.config import EngineConfig
 from server.engine.constraint import TokenConstraint, failing_alone
 from server.engine.errors import LogitBiasInvalid, PromptInvalid, PromptTooLong, SequenceFailed
 from server.engine.isolation import run_isolated
-from server.engine.outputs import EngineStats, FinishReason, PromptLogprobs, TokenLogprobs
+from server.engine.outputs import Admission, EngineStats, FinishReason, PromptLogprobs, TokenLogprobs
 from server.engine.pooling import MeanPool
 from server.engine.sampling_params import SamplingParams
 from server.engine.scheduler import Scheduler
@@ -33,15 +33,17 @@ class SequenceOutput:
     finish_reason: FinishReason | None
     error: SequenceFailed | None
     is_finished: bool
-    num_cached_tokens: int
+    admission: Admission | None
     logprobs: TokenLogprobs | None
     """Of the token, where they were asked for."""
     mean_hidden: NDArray[np.float32] | None = None
     """`[hidden_size]`, of a pooled sequence that has ended: the mean of its real tokens' last hidden states."""
-    admitted_at: float | None = None
-    """When the sequence first came into the batch."""
     prompt_logprobs: PromptLogprobs | None = None
     """Once, when the prompt is computed, where they were asked for: of all its tokens but the first."""
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return 0 if self.admission is None else self.admission.num_cached_tokens
 
 
 class Runner(Protocol):
@@ -275,8 +277,7 @@ class Engine:
                     finish_reason=sequence.finish_reason,
                     error=_failure(result.failures.get(request_id)),
                     is_finished=is_finished,
-                    num_cached_tokens=sequence.num_cached_tokens,
-                    admitted_at=sequence.admitted_at,
+                    admission=sequence.admission,
                     logprobs=result.logprobs.get(request_id) if has_token else None,
                     mean_hidden=self._mean_hidden(request_id, result) if is_finished else None,
                     prompt_logprobs=self._prompt_logprobs(request_id, result),

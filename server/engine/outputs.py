@@ -51,21 +51,33 @@ class PromptLogprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """When a sequence first came into the batch, by the engine's clock, and what it found in the prefix cache then.
+
+    `num_cached_tokens` counts the prompt tokens (virtual ones not included) whose KV was reused from the cache.
+    """
+
+    at: float
+    num_cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenDelta:
     """Tokens made since the last delta; the last delta of a sequence has a finish reason, and may have no tokens.
 
-    `num_cached_tokens` counts the prompt tokens (virtual ones not included) whose KV was reused from the cache.
     `logprobs` has one for each of `token_ids` where the request asked for them, and is empty where it did not.
     `prompt_logprobs`, where they were asked for, come once, with the first delta: all but the first prompt token's.
-    `admitted_at` is when the sequence first came into the batch, by `time.perf_counter`.
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
-    num_cached_tokens: int
+    admission: Admission | None
     logprobs: tuple[TokenLogprobs, ...] = ()
     prompt_logprobs: PromptLogprobs | None = None
-    admitted_at: float | None = None
+
+    @property
+    def num_cached_tokens(self) -> int:
+        return 0 if self.admission is None else self.admission.num_cached_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from server.engine.batch import Batch, BlockCopy, ScheduledSequence, StepResult
 from server.engine.block_manager import BlockManager
 from server.engine.config import EngineConfig
 from server.engine.errors import EngineOverloaded
-from server.engine.outputs import FinishReason
+from server.engine.outputs import Admission, FinishReason
 from server.engine.pacing import PrefillPacer
 from server.engine.sequence import Sequence, SequenceStatus
 
@@ -190,11 +190,11 @@ class Scheduler:
         if copies is None:
             return None
         self.num_virtual_tokens_computed += max(0, sequence.num_virtual_tokens - sequence.num_computed_tokens)
-        if sequence.num_preemptions == 0:  # later it finds what it computed itself
-            sequence.num_cached_tokens = max(0, sequence.num_computed_tokens - sequence.num_virtual_tokens)
-            sequence.admitted_at = self._clock()
+        if sequence.admission is None:  # later it finds what it computed itself
+            num_found = max(0, sequence.num_computed_tokens - sequence.num_virtual_tokens)
+            sequence.admission = Admission(self._clock(), num_found)
             self.num_prefix_tokens_asked += max(0, sequence.num_borrowing_tokens - sequence.num_virtual_tokens)
-            self.num_prefix_tokens_found += sequence.num_cached_tokens
+            self.num_prefix_tokens_found += num_found
         self._waiting.remove(sequence)
         self._running.append(sequence)
         self.adapter_load.begin(sequence.adapter_digest)

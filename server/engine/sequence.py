@@ -5,7 +5,7 @@ from array import array
 from dataclasses import dataclass, field
 from enum import Enum
 
-from server.engine.outputs import FinishReason
+from server.engine.outputs import Admission, FinishReason
 from server.engine.sampling_params import SamplingParams
 from server.engine.token_table import TokenTable
 
@@ -41,14 +41,12 @@ class Sequence:
     status: SequenceStatus = SequenceStatus.WAITING
     finish_reason: FinishReason | None = None
     num_computed_tokens: int = 0
-    num_cached_tokens: int = 0
-    """Real prompt tokens whose KV was found in the cache when the sequence was first admitted."""
     num_scored_tokens: int = 0
     """Up to here, virtual tokens among them, no log-probability of a next prompt token is wanted, or any more."""
     num_preemptions: int = 0
     adapter_digest: str | None = None
-    admitted_at: float | None = None
-    """When it first came into the batch, by the scheduler's clock."""
+    admission: Admission | None = None
+    """Its first one."""
     block_table: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     """Keys of the full blocks from the start, as far as they were asked for; see `block_key`."""
@@ -92,6 +90,11 @@ class Sequence:
     @property
     def num_tokens(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Real prompt tokens whose KV was found in the cache when the sequence was first admitted."""
+        return 0 if self.admission is None else self.admission.num_cached_tokens
 
     @property
     def num_output_tokens(self) -> int:

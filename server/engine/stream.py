@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from server.engine.engine import SequenceOutput
 from server.engine.errors import EngineError, ReaderStalled
-from server.engine.outputs import FinishReason, PromptLogprobs, TokenDelta, TokenLogprobs
+from server.engine.outputs import Admission, FinishReason, PromptLogprobs, TokenDelta, TokenLogprobs
 
 MAX_UNREAD_TOKENS = 2048
 MAX_UNREAD_LOGPROBS = 512
@@ -29,8 +29,7 @@ class Stream:
     pending: list[int] = field(default_factory=list)
     pending_logprobs: list[TokenLogprobs] = field(default_factory=list)
     prompt_logprobs: PromptLogprobs | None = None
-    num_cached_tokens: int = 0
-    admitted_at: float | None = None
+    admission: Admission | None = None
     mean_hidden: NDArray[np.float32] | None = None
     finish_reason: FinishReason | None = None
     error: EngineError | None = None
@@ -46,8 +45,7 @@ class Stream:
             self.pending_logprobs.append(output.logprobs)
         if output.prompt_logprobs is not None:
             self.prompt_logprobs = output.prompt_logprobs
-        self.num_cached_tokens = output.num_cached_tokens
-        self.admitted_at = output.admitted_at
+        self.admission = output.admission
         self.mean_hidden = output.mean_hidden
         self.finish_reason = output.finish_reason
         self.error = output.error
@@ -76,6 +74,4 @@ class Stream:
         token_ids, self.pending = tuple(self.pending), []
         logprobs, self.pending_logprobs = tuple(self.pending_logprobs), []
         of_prompt, self.prompt_logprobs = self.prompt_logprobs, None
-        return TokenDelta(
-            token_ids, self.finish_reason, self.num_cached_tokens, logprobs, of_prompt, admitted_at=self.admitted_at
-        )
+        return TokenDelta(token_ids, self.finish_reason, self.admission, logprobs, of_prompt)

@@ -47,9 +47,10 @@ class ChoiceClock:
         now = time.perf_counter()
         self._notes.num_generated_tokens += count
         self._stats.add_tokens(prompt=0, generated=count)
-        self._notes.note_times(asked_at=self._asked_at, admitted_at=delta.admitted_at, token_at=now)
+        admitted_at = None if delta.admission is None else delta.admission.at
+        self._notes.note_times(asked_at=self._asked_at, admitted_at=admitted_at, token_at=now)
         if self._last_at is None:
-            queued = None if delta.admitted_at is None else delta.admitted_at - self._asked_at
+            queued = None if admitted_at is None else admitted_at - self._asked_at
             self._stats.note_first_token(seconds=now - self._notes.arrived_at, queue_seconds=queued)
         else:
             self._stats.note_tokens(count, seconds=(now - self._last_at) / count)
