@@ -162,7 +162,7 @@ def serve(
     ] = None,
     log_prompts: Annotated[
         bool | None,
-        typer.Option("--log-prompts/--no-log-prompts", help="Log what the model sees of each request. Default: no."),
+        typer.Option("--log-prompts", help="Log what the model sees of each request. Default: no."),
     ] = None,
     otlp_endpoint: Annotated[
         str | None,

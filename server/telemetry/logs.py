@@ -11,12 +11,15 @@ CHATTY = ("httpx", "httpx2", "uvicorn", "botocore", "urllib3")
 
 
 def start_logging(settings: Settings) -> None:
-    """Log everything to stderr as the settings say, warnings of Python among it, and nothing in any other way."""
+    """Log everything to stderr as the settings say, warnings of Python among it.
+
+    Where something handles the root's records already, whoever runs this program has seen to its log.
+    """
+    root = logging.getLogger()
+    if root.handlers:
+        return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
-    root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(settings.log_level.upper())
     for name in CHATTY:
