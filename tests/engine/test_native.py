@@ -1,5 +1,6 @@
 """The native decoder against the stock model, on tiny bfloat16 models; skipped where CPU or compiler cannot have it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from server.engine.engine import Engine
 from server.engine.errors import ModelUnsupported, NativeUnavailable
 from server.engine.forward import Forward
 from server.engine.loader import build_engine
+from server.engine.native import library
 from server.engine.native.forward import BLOCK_SIZE, NativeForward
-from server.engine.native.library import load_library
+from server.engine.native.library import compile_library, load_library
 from server.engine.native.weights import decoder_shape
 from server.engine.sampling_params import SamplingParams
 from server.engine.sequence import Sequence
@@ -266,3 +268,15 @@ def test_a_source_that_does_not_compile_is_said_in_one_line(tmp_path: Path, monk
     with pytest.raises(NativeUnavailable, match=r"false cannot compile it|the CPU has no"):
         load_library(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_library_compiled_beside_its_source_is_loaded_from_there(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = compile_library(cache)
+    source = Path(library.__file__).parent
+    for path in (compiled, *(source / name for name in ("decoder.cpp", "deltas.h", "numbers.h"))):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(library, "_SOURCE", tmp_path / "decoder.cpp")
+    assert load_library(tmp_path / "cache")._name == str(tmp_path / compiled.name)
+    assert not (tmp_path / "cache").exists()

@@ -22,21 +22,33 @@ _COMPILE_SECONDS = 300
 
 
 def load_library(cache: Path) -> ctypes.CDLL:
-    """The library from the directory `cache`, compiled into it when it is not there (some seconds).
+    """The library: compiled beside its source when the package was installed, or in the directory `cache`.
 
+    It is compiled into `cache` when it is in neither (some seconds).
     Raises NativeUnavailable, with the reason, where the CPU or a compiler is missing, or the compiler fails.
     """
     missing = sorted(_CPU_FEATURES - _cpu_features())
     if missing:
         raise NativeUnavailable(f"the CPU has no {', '.join(missing)}")
     assert torch.get_num_threads() > 0, "torch, and with it the OpenMP runtime, is loaded"
-    path = cache / f"decoder-{_build_key()}.so"
+    path = _SOURCE.with_name(_library_name())
     if not path.exists():
-        _compile(path)
+        path = compile_library(cache)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailable(f"{path} cannot be loaded: {error}") from error
+
+
+def compile_library(directory: Path) -> Path:
+    """The library in a directory, compiled into it when it is not there; the CPU that compiles need not run it.
+
+    Raises NativeUnavailable where there is no compiler, or it fails.
+    """
+    path = directory / _library_name()
+    if not path.exists():
+        _compile(path)
+    return path
 
 
 def _cpu_features() -> set[str]:
@@ -50,10 +62,11 @@ def _cpu_features() -> set[str]:
     return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
 
 
-def _build_key() -> str:
+def _library_name() -> str:
     """Another source or other flags give another library."""
     sources = b"".join(path.read_bytes() for path in (_SOURCE, *_HEADERS))
-    return hashlib.sha256(sources + " ".join(_FLAGS).encode()).hexdigest()[:16]
+    key = hashlib.sha256(sources + " ".join(_FLAGS).encode()).hexdigest()[:16]
+    return f"decoder-{key}.so"
 
 
 def _compile(path: Path) -> None:
