@@ -16,7 +16,7 @@ NODE := $(SUITE)/node/node_modules/installed-$(call checksum,$(SUITE)/node/packa
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients serve test test-slow conformance check fix fuzz attack demo lock clean
+.PHONY: help install clients serve test test-slow conformance container-check check fix fuzz attack demo lock clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
@@ -64,6 +64,9 @@ test-slow: install clients ## run the slow tests: the embedded base model, real 
 
 conformance: install clients ## ask a running server with the packages that people use (docs/openai.md)
 	$(BIN)/python -m pytest -m slow $(SUITE)
+
+container-check: install ## run the image's steps into a fresh directory, without Docker, and ask the server they make (about 3 minutes)
+	$(BIN)/python -m tests.deploy.container_check
 
 check: install ## lint, format, types, floors
 	$(BIN)/ruff check .
