@@ -26,6 +26,7 @@ from server.api import (
     lora_adapters,
     metrics,
     models,
+    page,
     responses,
     schema,
     tokens,
@@ -47,6 +48,7 @@ from server.errors import install_error_handlers
 from server.following import store_followed
 from server.jobs import MAX_RUNNING, AdapterJobs
 from server.keys import read_callers
+from server.page.files import read_page
 from server.services import Services
 from server.sources.fetcher import Fetcher
 from server.sources.locations import AllowedSources
@@ -129,6 +131,7 @@ def create_app(services: Services, settings: Settings, *, tracing: Tracing | Non
         health.router,
         metrics.router,
         schema.router,
+        page.make_router(read_page()),
     ):
         app.include_router(router)
     install_error_handlers(app)

@@ -58,7 +58,9 @@ async def test_wrong_methods_are_405_and_told_what_is_allowed(served: Served) ->
 
 async def test_unknown_routes_are_404(served: Served) -> None:
     _, client = served
-    for path in ("/", "/v1", "/v2/models", "/v1/chat", "/V1/models", "/health/", "//health", "/v1/models%00x/../.."):
+    of_the_page = ("/index.html", "/page", "/page/", "/page/index.html")
+    of_the_api = ("/v1", "/v2/models", "/v1/chat", "/V1/models", "/health/", "/v1//models", "/v1/models%00x/..")
+    for path in of_the_page + of_the_api:
         for method in ("GET", "POST"):
             assert check_error(await ask(client, method, path), 404, 405)["code"] in (
                 "not_found",

@@ -13,7 +13,7 @@ from server.config import Settings
 from tests.server.building import app_client, chat_body, tiny_settings
 from tests.server.conftest import Served
 
-OPEN = {"/health", "/ready", "/openapi.json"}
+OPEN = {"/health", "/ready", "/openapi.json", "/", "/page/{file}"}
 CHANGING = {
     "POST /v1/adapters",
     "POST /v1/adapters/{name}/verify",
@@ -51,6 +51,7 @@ async def test_every_route_asks_for_its_key(tiny_base: Path, tmp_path: Path) -> 
         assert len(routes) >= 11
         for method, path in routes:
             url = path.replace("{name}", "nobody").replace("{model}", "nobody").replace("{job}", "nobody")
+            url = url.replace("{file}", "app.js")
             statuses = {
                 key: (await client.request(method, url, headers={"authorization": f"Bearer {key}"})).status_code
                 for key in ("", "wrong", "chat-key", "admin-key")

@@ -1,0 +1,5 @@
+// The chat view.
+
+export function mount() {
+  return {};
+}

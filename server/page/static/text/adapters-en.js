@@ -1,0 +1,3 @@
+// What the adapters view says, in English. text/adapters-zh.js has the same keys.
+
+export default {};

@@ -1,0 +1,3 @@
+// What the adapters view says, in Chinese. text/adapters-en.js has the same keys.
+
+export default {};
