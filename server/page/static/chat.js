@@ -1,5 +1,189 @@
-// The chat view.
+// The chat view: puts models, transcript, composer and settings together, and does what their buttons ask for.
 
-export function mount() {
-  return {};
+import { announcement } from "./answer.js";
+import { showCode } from "./code.js";
+import { createComposer } from "./composer.js";
+import { addLane, isRunning, keep, requestBody, restored } from "./conversation.js";
+import { button, h } from "./dom.js";
+import { createExchangeView } from "./exchange.js";
+import { label, say, t } from "./i18n.js";
+import { icon } from "./icons.js";
+import { createLaneBar } from "./lanes.js";
+import { pickModel } from "./picker.js";
+import { showSeen } from "./seen.js";
+import { createSession } from "./session.js";
+import { createSettings } from "./settings.js";
+import { toast } from "./toast.js";
+
+const NEAR_END = 80;
+const EXAMPLES = ["chat.example.one", "chat.example.two", "chat.example.three"];
+
+/** Fill the section. Gives back `choose(model)`, which talks to that model alone. */
+export function mount(section, { api, keys }) {
+  const conversation = restored();
+  const session = createSession(api, conversation, { onStructure: showAll, onAnswer: showAnswer });
+  const lanes = createLaneBar(conversation, { onPick: pick, onAdd: add, onRemove: remove });
+  const settings = createSettings(conversation, { onChange: () => keep(conversation), onClose: toggleSettings });
+  const said = h("p", { class: "hidden-visually", role: "status" });
+  const transcript = say(h("div", { class: "transcript", tabindex: 0 }), "chat.transcript", {}, "label");
+  const settingsButton = label(button({ class: "icon", "aria-controls": "settings", on: { click: toggleSettings } }, icon("settings")), "settings.title");
+  const composer = createComposer(conversation, {
+    onSend: (text) => session.send(text),
+    onStop: () => session.stopAll(),
+    tools: [
+      say(button({ class: "quiet small", on: { click: () => showSeen(api, draftBodies()) } }), "chat.seen"),
+      say(button({ class: "quiet small", on: { click: () => showCode(draftBodies(), keys.current() !== null) } }), "chat.code"),
+    ],
+  });
+  let views = []; // of the exchanges, in their order
+  const states = new Map(); // by answer: the state that was announced last
+
+  section.append(
+    h(
+      "div",
+      { class: "chat-main" },
+      h(
+        "div",
+        { class: "chat-bar" },
+        lanes.node,
+        h("span", { class: "grow" }),
+        say(button({ class: "quiet", id: "new-chat", on: { click: begin } }), "chat.new"),
+        settingsButton,
+      ),
+      transcript,
+      composer.node,
+      said,
+    ),
+    settings,
+  );
+  section.addEventListener("keydown", (event) => event.key === "Escape" && session.stopAll());
+  document.addEventListener("languagechange", showAll);
+  showAll();
+  composer.grow();
+  if (matchMedia("(hover: hover)").matches) composer.focus();
+  findModel();
+
+  /** Begin with the base model where nothing was chosen; or with the first that this key may use. */
+  async function findModel() {
+    if (conversation.lanes[0].model !== null) return;
+    try {
+      const cards = (await api.json("v1/models")).data;
+      const first = cards.find((card) => card.parent === null) ?? cards[0];
+      for (const lane of conversation.lanes) lane.model ??= first?.model ?? first?.id ?? null;
+    } catch (error) {
+      toast(error.message, "danger");
+    }
+    showLanes();
+  }
+
+  async function pick(lane) {
+    setModel(lane, await pickModel(api, lane.model));
+  }
+
+  function setModel(lane, model) {
+    if (model !== null) lane.model = model;
+    showLanes();
+  }
+
+  function choose(model) {
+    conversation.lanes.splice(1);
+    setModel(conversation.lanes[0], model);
+    composer.focus();
+  }
+
+  function add() {
+    const lane = addLane(conversation);
+    showAll();
+    pick(lane);
+  }
+
+  function remove(lane) {
+    for (const exchange of conversation.exchanges) {
+      if (exchange.answers[lane.id]) session.stop(exchange.answers[lane.id]);
+      delete exchange.answers[lane.id];
+    }
+    conversation.lanes.splice(conversation.lanes.indexOf(lane), 1);
+    showAll();
+  }
+
+  function begin() {
+    session.clear();
+    composer.focus();
+  }
+
+  function toggleSettings() {
+    settings.hidden = !settings.hidden;
+    settingsButton.setAttribute("aria-expanded", String(!settings.hidden));
+    if (settings.hidden) settingsButton.focus();
+    else settings.querySelector("textarea").focus();
+  }
+
+  function draftBodies() {
+    return conversation.lanes.map((lane) => requestBody(conversation, lane, composer.text() || t("chat.example.one")));
+  }
+
+  function showLanes() {
+    lanes.update();
+    showRunning();
+    keep(conversation);
+  }
+
+  /** Build the transcript anew; done when exchanges come or go, never for a token. */
+  function showAll() {
+    states.clear();
+    views = conversation.exchanges.map(viewOf);
+    transcript.replaceChildren(...(views.length > 0 ? views.map((view) => view.node) : [welcome()]));
+    transcript.scrollTop = transcript.scrollHeight;
+    showLanes();
+  }
+
+  function viewOf(exchange) {
+    const isLast = exchange === conversation.exchanges.at(-1);
+    const cards = conversation.lanes
+      .filter((lane) => exchange.answers[lane.id])
+      .map((lane) => [exchange.answers[lane.id], actionsOf(exchange, lane, isLast)]);
+    return createExchangeView(exchange.text, cards, (text) => session.resend(exchange, text));
+  }
+
+  function actionsOf(exchange, lane, isLast) {
+    return {
+      stop: () => session.stop(exchange.answers[lane.id]),
+      regenerate: isLast ? () => session.regenerate(exchange, lane) : null,
+      pick: () => pick(lane),
+      showSeen: () => showSeen(api, [session.bodyOf(exchange, lane)]),
+      showCode: () => showCode([session.bodyOf(exchange, lane)], keys.current() !== null),
+    };
+  }
+
+  function showAnswer(answer) {
+    const isAtEnd = transcript.scrollHeight - transcript.scrollTop - transcript.clientHeight < NEAR_END;
+    for (const view of views) view.cards.get(answer)?.update();
+    if (isAtEnd) requestAnimationFrame(() => transcript.scrollTo({ top: transcript.scrollHeight }));
+    if (states.get(answer) !== answer.state) {
+      states.set(answer, answer.state);
+      said.textContent = announcement(answer);
+    }
+    showRunning();
+  }
+
+  function showRunning() {
+    const runs = conversation.exchanges.some((exchange) => Object.values(exchange.answers).some(isRunning));
+    composer.update({ isRunning: runs, isReady: conversation.lanes.every((lane) => lane.model !== null) });
+  }
+
+  function welcome() {
+    return h(
+      "div",
+      { class: "welcome" },
+      say(h("h1"), "chat.welcome"),
+      say(h("p", { class: "muted" }), "chat.welcomeMore"),
+      h(
+        "div",
+        { class: "examples" },
+        ...EXAMPLES.map((key) => say(button({ on: { click: () => (composer.write(t(key)), composer.focus()) } }), key)),
+      ),
+    );
+  }
+
+  return { choose };
 }

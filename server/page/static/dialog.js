@@ -1,6 +1,7 @@
 // Modal dialogs: a title, a body, a foot of buttons. Escape and a click beside it close one.
 
 import { button, h, newId } from "./dom.js";
+import { icon } from "./icons.js";
 import { label, say } from "./i18n.js";
 
 /**
@@ -9,7 +10,7 @@ import { label, say } from "./i18n.js";
  */
 export function openDialog({ title, params = {}, body, foot = [], wide = false, onClose = () => {} }) {
   const id = newId("dialog");
-  const closer = label(button({ class: "icon", on: { click: () => node.close() } }, "✕"), "shell.close");
+  const closer = label(button({ class: "icon", on: { click: () => node.close() } }, icon("close")), "shell.close");
   const node = h(
     "dialog",
     { class: wide ? "wide" : "", "aria-labelledby": id },

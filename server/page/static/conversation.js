@@ -1,0 +1,69 @@
+// A conversation with one to three models at once, as plain data. Knows no DOM and no server.
+//
+// An exchange is what the user said and the answer of each lane, by the lane's id. Each model is told of the exchanges
+// that its own lane took part in.
+
+const STORED = "hotprompt.chat";
+export const MAX_LANES = 3;
+
+/** A new, empty conversation with one lane; its model is null until it is known. */
+export function createConversation() {
+  return { lanes: [{ id: 1, model: null }], exchanges: [], draft: "", sampling: { max_tokens: 512 }, system: "" };
+}
+
+/** What this tab had, if anything; an answer that was cut off by a reload is marked as stopped. */
+export function restored() {
+  try {
+    const stored = JSON.parse(sessionStorage.getItem(STORED));
+    if (stored === null) return createConversation();
+    for (const exchange of stored.exchanges) {
+      for (const answer of Object.values(exchange.answers)) if (isRunning(answer)) answer.state = "stopped";
+    }
+    return { ...createConversation(), ...stored };
+  } catch {
+    return createConversation();
+  }
+}
+
+/** Keep it for a reload of this tab; where it is too large for that, it is not kept. */
+export function keep(conversation) {
+  try {
+    sessionStorage.setItem(STORED, JSON.stringify(conversation));
+  } catch {
+    sessionStorage.removeItem(STORED);
+  }
+}
+
+/** An answer that waits for its first token. `state`: waiting, streaming, done, stopped, failed. */
+export function createAnswer(model) {
+  return { model, version: null, text: "", thinking: "", state: "waiting", error: null, stats: null };
+}
+
+export function isRunning(answer) {
+  return answer.state === "waiting" || answer.state === "streaming";
+}
+
+/** The lane's answers that run now. */
+export function runningAnswers(conversation) {
+  return conversation.exchanges.flatMap((exchange) => Object.values(exchange.answers)).filter(isRunning);
+}
+
+/** One more lane, with the model of the last one. */
+export function addLane(conversation) {
+  const id = Math.max(...conversation.lanes.map((lane) => lane.id)) + 1;
+  const lane = { id, model: conversation.lanes.at(-1).model };
+  conversation.lanes.push(lane);
+  return lane;
+}
+
+/** The body of a request for a lane's answer to `text`, after the exchanges before the one at `index`. */
+export function requestBody(conversation, lane, text, index = conversation.exchanges.length) {
+  const messages = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
+  for (const exchange of conversation.exchanges.slice(0, index)) {
+    const answer = exchange.answers[lane.id];
+    if (!answer?.text) continue;
+    messages.push({ role: "user", content: exchange.text }, { role: "assistant", content: answer.text });
+  }
+  messages.push({ role: "user", content: text });
+  return { model: lane.model, messages, ...conversation.sampling };
+}
