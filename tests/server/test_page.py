@@ -80,6 +80,17 @@ def test_what_the_page_names_is_there() -> None:
             assert (path.parent / target).resolve().relative_to(STATIC.resolve()).as_posix() in FILES, (path, target)
 
 
+def test_every_module_of_the_first_view_is_asked_for_at_once() -> None:
+    pending, found = ["app.js"], set()
+    while pending:
+        path = STATIC / pending.pop()
+        targets = re.findall(r'from "(\.[^"]+)"', path.read_text())
+        names = {(path.parent / target).resolve().relative_to(STATIC.resolve()).as_posix() for target in targets}
+        pending += names - found
+        found |= names
+    assert set(re.findall(r'rel="modulepreload" href="page/([^"]+)"', (STATIC / INDEX).read_text())) == found
+
+
 def test_both_languages_say_the_same_things() -> None:
     for prefix in ("", "adapters-"):
         english, chinese = (_table(STATIC / "text" / f"{prefix}{language}.js") for language in ("en", "zh"))

@@ -57,7 +57,7 @@ function toolsOf(answer, actions) {
   if (isRunning(answer)) return [say(button({ class: "quiet small", on: { click: actions.stop } }), "answer.stop")];
   return [
     ...(answer.text ? [copyButton(() => answer.text)] : []),
-    ...(actions.regenerate ? [say(button({ class: "quiet small", on: { click: actions.regenerate } }), "answer.regenerate")] : []),
+    ...(actions.regenerate && !answer.error ? [say(button({ class: "quiet small", on: { click: actions.regenerate } }), "answer.regenerate")] : []),
     say(button({ class: "quiet small", on: { click: actions.showSeen } }), "answer.seen"),
     say(button({ class: "quiet small", on: { click: actions.showCode } }), "answer.code"),
   ];
@@ -67,7 +67,8 @@ function facts({ state, stats }) {
   const said = [];
   const add = (key, params) => said.push(say(h("span"), key, params));
   if (state === "waiting") add("answer.waiting");
-  if (stats?.tokens) add("answer.tokens", { count: formatNumber(stats.tokens) });
+  if (stats?.tokens === 1) add("answer.oneToken");
+  else if (stats?.tokens) add("answer.tokens", { count: formatNumber(stats.tokens) });
   if (stats?.firstAfter) add("answer.firstAfter", { ms: formatNumber(stats.firstAfter) });
   if (stats?.rate) add("answer.rate", { rate: formatNumber(stats.rate, 1) });
   if (state === "stopped") add("answer.stopped");

@@ -29,7 +29,7 @@ async function shown(name) {
   if (!mounted.has(name)) mounted.set(name, VIEWS[name]().then((view) => view.mount(section, app)));
   const before = current;
   current = name;
-  for (const tab of document.querySelectorAll(".tabs [data-view]")) tab.toggleAttribute("aria-current", tab === link);
+  document.querySelector(".tabs [aria-current]")?.removeAttribute("aria-current");
   link.setAttribute("aria-current", "page");
   for (const view of document.querySelectorAll(".view")) view.hidden = view !== section;
   if (before !== null && before !== name) (await mounted.get(before)).hidden?.();

@@ -3,7 +3,7 @@
 import { announcement } from "./answer.js";
 import { showCode } from "./code.js";
 import { createComposer } from "./composer.js";
-import { addLane, isRunning, keep, requestBody, restored } from "./conversation.js";
+import { addLane, bodyOfAnswer, hasRunning, keep, nextBody, restored } from "./conversation.js";
 import { button, h } from "./dom.js";
 import { createExchangeView } from "./exchange.js";
 import { label, say, t } from "./i18n.js";
@@ -27,6 +27,7 @@ export function mount(section, { api, keys }) {
   const said = h("p", { class: "hidden-visually", role: "status" });
   const transcript = say(h("div", { class: "transcript", tabindex: 0 }), "chat.transcript", {}, "label");
   const settingsButton = label(button({ class: "icon", "aria-controls": "settings", on: { click: toggleSettings } }, icon("settings")), "settings.title");
+  const newChat = button({ class: "quiet", id: "new-chat", on: { click: begin } }, icon("pencil"), say(h("span"), "chat.new"));
   const composer = createComposer(conversation, {
     onSend: (text) => session.send(text),
     onStop: () => session.stopAll(),
@@ -35,8 +36,8 @@ export function mount(section, { api, keys }) {
       say(button({ class: "quiet small", on: { click: () => showCode(draftBodies(), keys.current() !== null) } }), "chat.code"),
     ],
   });
-  let views = []; // of the exchanges, in their order
-  const states = new Map(); // by answer: the state that was announced last
+  let views = new Map(); // by exchange: its view, and what it was made of
+  const states = new WeakMap(); // by answer: the state that was announced last
 
   section.append(
     h(
@@ -46,8 +47,7 @@ export function mount(section, { api, keys }) {
         "div",
         { class: "chat-bar" },
         lanes.node,
-        h("span", { class: "grow" }),
-        say(button({ class: "quiet", id: "new-chat", on: { click: begin } }), "chat.new"),
+        label(newChat, "chat.new"),
         settingsButton,
       ),
       transcript,
@@ -57,7 +57,6 @@ export function mount(section, { api, keys }) {
     settings,
   );
   section.addEventListener("keydown", (event) => event.key === "Escape" && session.stopAll());
-  document.addEventListener("languagechange", showAll);
   showAll();
   composer.grow();
   if (matchMedia("(hover: hover)").matches) composer.focus();
@@ -69,7 +68,7 @@ export function mount(section, { api, keys }) {
     try {
       const cards = (await api.json("v1/models")).data;
       const first = cards.find((card) => card.parent === null) ?? cards[0];
-      for (const lane of conversation.lanes) lane.model ??= first?.model ?? first?.id ?? null;
+      for (const lane of conversation.lanes) lane.model ??= first?.id ?? null;
     } catch (error) {
       toast(error.message, "danger");
     }
@@ -119,7 +118,7 @@ export function mount(section, { api, keys }) {
   }
 
   function draftBodies() {
-    return conversation.lanes.map((lane) => requestBody(conversation, lane, composer.text() || t("chat.example.one")));
+    return conversation.lanes.map((lane) => nextBody(conversation, lane, composer.text() || t("chat.example.one")));
   }
 
   function showLanes() {
@@ -128,21 +127,25 @@ export function mount(section, { api, keys }) {
     keep(conversation);
   }
 
-  /** Build the transcript anew; done when exchanges come or go, never for a token. */
+  /** Bring the transcript up to date when exchanges or answers came or went. */
   function showAll() {
-    states.clear();
-    views = conversation.exchanges.map(viewOf);
-    transcript.replaceChildren(...(views.length > 0 ? views.map((view) => view.node) : [welcome()]));
+    views = new Map(conversation.exchanges.map((exchange) => [exchange, viewOf(exchange)]));
+    const nodes = [...views.values()].map(({ view }) => view.node);
+    transcript.replaceChildren(...(nodes.length > 0 ? nodes : [welcome()]));
     transcript.scrollTop = transcript.scrollHeight;
     showLanes();
   }
 
   function viewOf(exchange) {
     const isLast = exchange === conversation.exchanges.at(-1);
-    const cards = conversation.lanes
-      .filter((lane) => exchange.answers[lane.id])
-      .map((lane) => [exchange.answers[lane.id], actionsOf(exchange, lane, isLast)]);
-    return createExchangeView(exchange.text, cards, (text) => session.resend(exchange, text));
+    const lanesHere = conversation.lanes.filter((lane) => exchange.answers[lane.id]);
+    const answers = lanesHere.map((lane) => exchange.answers[lane.id]);
+    const before = views.get(exchange);
+    const isSame = before?.isLast === isLast && before.answers.length === answers.length;
+    if (isSame && before.answers.every((answer, index) => answer === answers[index])) return before;
+    const cards = lanesHere.map((lane) => [exchange.answers[lane.id], actionsOf(exchange, lane, isLast)]);
+    const view = createExchangeView(exchange.text, cards, (text) => session.resend(exchange, text));
+    return { view, isLast, answers };
   }
 
   function actionsOf(exchange, lane, isLast) {
@@ -150,14 +153,14 @@ export function mount(section, { api, keys }) {
       stop: () => session.stop(exchange.answers[lane.id]),
       regenerate: isLast ? () => session.regenerate(exchange, lane) : null,
       pick: () => pick(lane),
-      showSeen: () => showSeen(api, [session.bodyOf(exchange, lane)]),
-      showCode: () => showCode([session.bodyOf(exchange, lane)], keys.current() !== null),
+      showSeen: () => showSeen(api, [bodyOfAnswer(conversation, lane, exchange)]),
+      showCode: () => showCode([bodyOfAnswer(conversation, lane, exchange)], keys.current() !== null),
     };
   }
 
   function showAnswer(answer) {
     const isAtEnd = transcript.scrollHeight - transcript.scrollTop - transcript.clientHeight < NEAR_END;
-    for (const view of views) view.cards.get(answer)?.update();
+    for (const { view } of views.values()) view.cards.get(answer)?.update();
     if (isAtEnd) requestAnimationFrame(() => transcript.scrollTo({ top: transcript.scrollHeight }));
     if (states.get(answer) !== answer.state) {
       states.set(answer, answer.state);
@@ -167,8 +170,7 @@ export function mount(section, { api, keys }) {
   }
 
   function showRunning() {
-    const runs = conversation.exchanges.some((exchange) => Object.values(exchange.answers).some(isRunning));
-    composer.update({ isRunning: runs, isReady: conversation.lanes.every((lane) => lane.model !== null) });
+    composer.update({ isRunning: hasRunning(conversation), isReady: conversation.lanes.every((lane) => lane.model !== null) });
   }
 
   function welcome() {

@@ -34,18 +34,22 @@ export function keep(conversation) {
   }
 }
 
-/** An answer that waits for its first token. `state`: waiting, streaming, done, stopped, failed. */
-export function createAnswer(model) {
-  return { model, version: null, text: "", thinking: "", state: "waiting", error: null, stats: null };
+/**
+ * An answer that waits for its first token. `state`: waiting, streaming, done, stopped, failed. `asked` is what it was
+ * asked with, beside the messages.
+ */
+export function createAnswer(conversation, { model }) {
+  const asked = { model, system: conversation.system, sampling: { ...conversation.sampling } };
+  return { model, asked, version: null, text: "", thinking: "", state: "waiting", error: null, stats: null };
 }
 
 export function isRunning(answer) {
   return answer.state === "waiting" || answer.state === "streaming";
 }
 
-/** The lane's answers that run now. */
-export function runningAnswers(conversation) {
-  return conversation.exchanges.flatMap((exchange) => Object.values(exchange.answers)).filter(isRunning);
+/** Whether any answer runs now. */
+export function hasRunning(conversation) {
+  return conversation.exchanges.some((exchange) => Object.values(exchange.answers).some(isRunning));
 }
 
 /** One more lane, with the model of the last one. */
@@ -56,14 +60,24 @@ export function addLane(conversation) {
   return lane;
 }
 
-/** The body of a request for a lane's answer to `text`, after the exchanges before the one at `index`. */
-export function requestBody(conversation, lane, text, index = conversation.exchanges.length) {
-  const messages = conversation.system.trim() ? [{ role: "system", content: conversation.system }] : [];
-  for (const exchange of conversation.exchanges.slice(0, index)) {
+/** The body of a request for a lane's next answer, to `text`. */
+export function nextBody(conversation, lane, text) {
+  const { system, sampling, exchanges } = conversation;
+  return bodyOf({ model: lane.model, system, sampling }, exchanges, lane, text);
+}
+
+/** The body of the request that a lane's answer in an exchange is made of. */
+export function bodyOfAnswer({ exchanges }, lane, exchange) {
+  return bodyOf(exchange.answers[lane.id].asked, exchanges.slice(0, exchanges.indexOf(exchange)), lane, exchange.text);
+}
+
+function bodyOf({ model, system, sampling }, exchanges, lane, text) {
+  const messages = system.trim() ? [{ role: "system", content: system }] : [];
+  for (const exchange of exchanges) {
     const answer = exchange.answers[lane.id];
     if (!answer?.text) continue;
     messages.push({ role: "user", content: exchange.text }, { role: "assistant", content: answer.text });
   }
   messages.push({ role: "user", content: text });
-  return { model: lane.model, messages, ...conversation.sampling };
+  return { model, messages, ...sampling };
 }

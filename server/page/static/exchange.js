@@ -51,8 +51,10 @@ function createTurn(text, onEdit) {
     }
 
     function steer(event) {
-      if (event.key === "Escape") leave();
-      else if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target === field) send(event);
+      if (event.key === "Escape") {
+        event.stopPropagation(); // it leaves the form, and stops no answer
+        leave();
+      } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target === field) send(event);
     }
 
     function leave() {

@@ -31,7 +31,7 @@ function openKeyDialog(reason, hasKey) {
     const input = h("input", { type: "password", name: "key", autocomplete: "off", required: true, maxlength: 512 });
     const form = h(
       "form",
-      { class: "dialog-body", on: { submit } },
+      { class: "stack", on: { submit } },
       reason && say(h("p", { class: "box" }), reason),
       h("label", { class: "field" }, say(h("span"), "key.field"), input),
       say(h("p", { class: "muted small" }), "key.note"),

@@ -46,7 +46,7 @@ export function showSeen(api, bodies) {
 
   function write({ rendered, names }, form) {
     text = rendered.prompt;
-    say(facts, "seen.facts", {
+    say(facts, rendered.num_virtual_tokens === 0 ? "seen.factsOfBase" : "seen.facts", {
       tokens: formatNumber(rendered.token_ids.length),
       virtual: formatNumber(rendered.num_virtual_tokens),
       context: formatNumber(rendered.max_model_len),

@@ -1,7 +1,7 @@
 // What happens in a conversation: sending, stopping, answering anew. Keeps the data; whoever shows it is told of changes.
 
 import { fillAnswer } from "./asking.js";
-import { createAnswer, isRunning, keep, requestBody } from "./conversation.js";
+import { bodyOfAnswer, createAnswer, isRunning, keep } from "./conversation.js";
 
 /**
  * `onStructure()` after exchanges came or went, `onAnswer(answer)` after each change of an answer.
@@ -14,7 +14,7 @@ export function createSession(api, conversation, { onStructure, onAnswer }) {
   function send(text) {
     const exchange = { text, answers: {} };
     conversation.exchanges.push(exchange);
-    for (const lane of conversation.lanes) exchange.answers[lane.id] = createAnswer(lane.model);
+    for (const lane of conversation.lanes) exchange.answers[lane.id] = createAnswer(conversation, lane);
     onStructure();
     for (const lane of conversation.lanes) start(exchange, lane);
   }
@@ -28,14 +28,9 @@ export function createSession(api, conversation, { onStructure, onAnswer }) {
   /** Answer an exchange anew in one lane, with the model that the lane has now; only the last one may be. */
   function regenerate(exchange, lane) {
     stop(exchange.answers[lane.id]);
-    exchange.answers[lane.id] = createAnswer(lane.model);
+    exchange.answers[lane.id] = createAnswer(conversation, lane);
     onStructure();
     start(exchange, lane);
-  }
-
-  /** The request that an exchange's answer in a lane was, or would be, made of. */
-  function bodyOf(exchange, lane) {
-    return requestBody(conversation, lane, exchange.text, conversation.exchanges.indexOf(exchange));
   }
 
   async function start(exchange, lane) {
@@ -44,7 +39,8 @@ export function createSession(api, conversation, { onStructure, onAnswer }) {
     running.set(answer, leaving);
     onAnswer(answer);
     try {
-      await fillAnswer(api, answer, bodyOf(exchange, lane), { signal: leaving.signal, onChange: () => onAnswer(answer) });
+      const body = bodyOfAnswer(conversation, lane, exchange);
+      await fillAnswer(api, answer, body, { signal: leaving.signal, onChange: () => onAnswer(answer) });
     } finally {
       running.delete(answer);
       keep(conversation);
@@ -77,5 +73,5 @@ export function createSession(api, conversation, { onStructure, onAnswer }) {
     stopAll();
   });
 
-  return { send, resend, regenerate, bodyOf, stop, stopAll, clear, isRunning: () => running.size > 0 };
+  return { send, resend, regenerate, stop, stopAll, clear };
 }

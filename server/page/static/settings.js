@@ -38,10 +38,16 @@ export function createSettings(conversation, { onChange, onClose }) {
     onChange();
   }
 
+  function steer(event) {
+    if (event.key !== "Escape") return;
+    event.stopPropagation(); // it closes the panel, and stops no answer
+    onClose();
+  }
+
   return say(
     h(
       "aside",
-      { class: "settings", id: "settings", hidden: true, on: { keydown: (event) => event.key === "Escape" && onClose() } },
+      { class: "settings", id: "settings", hidden: true, on: { keydown: steer } },
       h(
         "div",
         { class: "settings-head" },

@@ -99,6 +99,7 @@ export default {
   "answer.seen": "What it saw",
   "answer.code": "As code",
   "answer.waiting": "waiting …",
+  "answer.oneToken": "1 token",
   "answer.tokens": "{count} tokens",
   "answer.firstAfter": "first after {ms} ms",
   "answer.rate": "{rate} tokens/s",
@@ -122,5 +123,6 @@ export default {
   "seen.text": "Text",
   "seen.tokens": "Tokens",
   "seen.facts": "{tokens} tokens, after {virtual} virtual ones of the adapter, in a context of {context}",
+  "seen.factsOfBase": "{tokens} tokens, in a context of {context}",
   "seen.virtual": "{count} virtual tokens",
 };

@@ -99,6 +99,7 @@ export default {
   "answer.seen": "模型所见",
   "answer.code": "转为代码",
   "answer.waiting": "等待中……",
+  "answer.oneToken": "1 个词元",
   "answer.tokens": "{count} 个词元",
   "answer.firstAfter": "首个词元 {ms} 毫秒",
   "answer.rate": "{rate} 词元/秒",
@@ -122,5 +123,6 @@ export default {
   "seen.text": "文本",
   "seen.tokens": "词元",
   "seen.facts": "{tokens} 个词元，之前有适配器的 {virtual} 个虚拟词元，上下文共 {context}",
+  "seen.factsOfBase": "{tokens} 个词元，上下文共 {context}",
   "seen.virtual": "{count} 个虚拟词元",
 };
