@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -96,6 +97,16 @@ hotprompt.main()"""
 @pytest.mark.parametrize("module", ["errors", "naming", "home", "tensor_file", "durable_files", "records"])
 def test_names_and_records_import_no_torch(module: str) -> None:
     assert "torch" not in _imported_by(f"import adapters.{module}")
+
+
+def test_a_wheel_has_every_file_of_the_page_and_the_licences_of_what_is_not_ours(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, capture_output=True, check=True, cwd=ROOT)
+    [wheel] = tmp_path.glob("*.whl")
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("server/page/static/")}
+    static = ROOT / "server" / "page" / "static"
+    assert packed == {path.relative_to(ROOT).as_posix() for path in static.rglob("*") if path.is_file()}
+    assert {f"server/page/static/vendor/{name}/LICENSE" for name in ("dompurify", "marked")} <= packed
 
 
 def test_nothing_imports_the_front_door() -> None:

@@ -81,7 +81,8 @@ def test_what_the_page_names_is_there() -> None:
 
 
 def test_every_module_of_the_first_view_is_asked_for_at_once() -> None:
-    pending, found = ["app.js"], set()
+    pending = ["app.js"]
+    found: set[str] = set()
     while pending:
         path = STATIC / pending.pop()
         targets = re.findall(r'from "(\.[^"]+)"', path.read_text())

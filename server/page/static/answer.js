@@ -42,7 +42,7 @@ export function createAnswerCard(answer, actions) {
     shownState = answer.state;
     node.dataset.state = answer.state;
     node.setAttribute("aria-busy", String(isRunning(answer)));
-    version.textContent = answer.version ? `@${answer.version.split("@")[1].slice(0, SHORT_DIGEST)}` : "";
+    version.textContent = answer.version && !answer.model.includes("@") ? `@${answer.version.split("@")[1].slice(0, SHORT_DIGEST)}` : "";
     version.title = answer.version ?? "";
     tools.replaceChildren(...toolsOf(answer, actions));
     problem.hidden = answer.error === null;

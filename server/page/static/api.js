@@ -51,10 +51,11 @@ export function createApi(keys) {
 
   /** Whether the user gave a key after a refusal for want of one. */
   async function mayTryAgain(error, key) {
-    if (keys.current() !== key) return error.status === 401; // given meanwhile, for another request
-    if (error.status === 401) return keys.ask(key === null ? "key.needed" : "key.wrong");
-    if (error.code === "admin_key_required") return keys.ask("key.admin");
-    return false;
+    const wantsAdmin = error.code === "admin_key_required";
+    if (error.status !== 401 && !wantsAdmin) return false;
+    if (keys.current() !== key) return true; // given meanwhile, for another request
+    if (wantsAdmin) return keys.ask("key.admin");
+    return keys.ask(key === null ? "key.needed" : "key.wrong");
   }
 
   return { request, json, upload };

@@ -3,18 +3,21 @@
 // An exchange is what the user said and the answer of each lane, by the lane's id. Each model is told of the exchanges
 // that its own lane took part in.
 
+import { createStorage } from "./storage.js";
+
 const STORED = "hotprompt.chat";
+const storage = createStorage("session");
 export const MAX_LANES = 3;
 
 /** A new, empty conversation with one lane; its model is null until it is known. */
-export function createConversation() {
+function createConversation() {
   return { lanes: [{ id: 1, model: null }], exchanges: [], draft: "", sampling: { max_tokens: 512 }, system: "" };
 }
 
 /** What this tab had, if anything; an answer that was cut off by a reload is marked as stopped. */
 export function restored() {
   try {
-    const stored = JSON.parse(sessionStorage.getItem(STORED));
+    const stored = JSON.parse(storage.get(STORED));
     if (stored === null) return createConversation();
     for (const exchange of stored.exchanges) {
       for (const answer of Object.values(exchange.answers)) if (isRunning(answer)) answer.state = "stopped";
@@ -27,11 +30,7 @@ export function restored() {
 
 /** Keep it for a reload of this tab; where it is too large for that, it is not kept. */
 export function keep(conversation) {
-  try {
-    sessionStorage.setItem(STORED, JSON.stringify(conversation));
-  } catch {
-    sessionStorage.removeItem(STORED);
-  }
+  storage.set(STORED, JSON.stringify(conversation));
 }
 
 /**

@@ -1,16 +1,19 @@
 // Says things in the user's language, and says them anew when that changes. The tables are in text/.
 
+import { createStorage } from "./storage.js";
 import en from "./text/en.js";
 import zh from "./text/zh.js";
 import adaptersEn from "./text/adapters-en.js";
 import adaptersZh from "./text/adapters-zh.js";
 
-export const TABLES = { en: { ...en, ...adaptersEn }, zh: { ...zh, ...adaptersZh } };
+const TABLES = { en: { ...en, ...adaptersEn }, zh: { ...zh, ...adaptersZh } };
 
 const TARGETS = { i18n: "text", i18nLabel: "aria-label", i18nTitle: "title", i18nPlaceholder: "placeholder" };
 const STORED = "hotprompt.language";
 
-let language = localStorage.getItem(STORED) ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en");
+const storage = createStorage("local");
+
+let language = chosenLanguage();
 
 /** "en" or "zh". */
 export function currentLanguage() {
@@ -19,7 +22,7 @@ export function currentLanguage() {
 
 /** The text of a key, with `{name}` replaced by the parameter of that name. */
 export function t(key, params = {}) {
-  const text = (TABLES[language] ?? TABLES.en)[key];
+  const text = TABLES[language][key];
   if (text === undefined) throw new Error(`no text for ${key}`);
   return text.replace(/\{(\w+)\}/g, (_, name) => String(params[name]));
 }
@@ -50,7 +53,7 @@ export function formatNumber(value, digits = 0) {
 /** Go on in this language; a `languagechange` event on the document follows. */
 export function setLanguage(next) {
   language = next;
-  localStorage.setItem(STORED, next);
+  storage.set(STORED, next);
   translate();
   document.dispatchEvent(new Event("languagechange"));
 }
@@ -62,6 +65,12 @@ export function translate() {
     const attribute = `data-${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     for (const node of document.querySelectorAll(`[${attribute}]`)) write(node, name);
   }
+}
+
+function chosenLanguage() {
+  const stored = storage.get(STORED);
+  if (stored !== null && Object.hasOwn(TABLES, stored)) return stored;
+  return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
 function write(node, name) {

@@ -3,20 +3,22 @@
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 import { say, t } from "./i18n.js";
+import { createStorage } from "./storage.js";
 import { toast } from "./toast.js";
 
 const STORED = "hotprompt.key";
 
 export function createKeys() {
+  const storage = createStorage("session");
   let asking = null;
 
   function current() {
-    return sessionStorage.getItem(STORED);
+    return storage.get(STORED);
   }
 
   /** Resolves with whether a key was given; whoever asks meanwhile shares the dialog. `reason` is a text's key. */
   function ask(reason) {
-    asking ??= openKeyDialog(reason, current() !== null).finally(() => {
+    asking ??= openKeyDialog(storage, reason).finally(() => {
       asking = null;
     });
     return asking;
@@ -25,7 +27,7 @@ export function createKeys() {
   return { current, ask };
 }
 
-function openKeyDialog(reason, hasKey) {
+function openKeyDialog(storage, reason) {
   return new Promise((resolve) => {
     let isGiven = false;
     const input = h("input", { type: "password", name: "key", autocomplete: "off", required: true, maxlength: 512 });
@@ -39,7 +41,7 @@ function openKeyDialog(reason, hasKey) {
         "div",
         { class: "row" },
         say(h("button", { class: "primary", type: "submit" }), "key.use"),
-        hasKey && say(button({ class: "quiet", on: { click: forget } }), "key.forget"),
+        storage.get(STORED) !== null && say(button({ class: "quiet", on: { click: forget } }), "key.forget"),
       ),
     );
     const dialog = openDialog({ title: "key.title", body: [form], onClose: () => resolve(isGiven) });
@@ -47,13 +49,13 @@ function openKeyDialog(reason, hasKey) {
 
     function submit(event) {
       event.preventDefault();
-      sessionStorage.setItem(STORED, input.value.trim());
+      storage.set(STORED, input.value.trim());
       isGiven = true;
       dialog.close();
     }
 
     function forget() {
-      sessionStorage.removeItem(STORED);
+      storage.remove(STORED);
       toast(t("key.forgotten"));
       dialog.close();
     }
