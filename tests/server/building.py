@@ -83,7 +83,13 @@ async def app_client(settings: Settings, **headers: str) -> AsyncGenerator[tuple
 @contextmanager
 def live_server(settings: Settings) -> Iterator[tuple[Running, DrainingServer]]:
     """A server on a free port of this machine, in a thread of its own; it is told to end when the block is left."""
-    services = build_services(settings)
+    with live_services(build_services(settings), settings) as live:
+        yield live
+
+
+@contextmanager
+def live_services(services: Services, settings: Settings) -> Iterator[tuple[Running, DrainingServer]]:
+    """The same around services that were opened otherwise."""
     app = create_app(services, settings)
     with open_listener("127.0.0.1", 0) as listener:
         server = DrainingServer(uvicorn_config(app), services.engine, grace_seconds=settings.shutdown_grace_seconds)

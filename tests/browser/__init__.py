@@ -1,0 +1,1 @@
+"""The page in a real browser, before a real server whose model echoes. Run by `make test-browser`."""
