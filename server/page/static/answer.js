@@ -18,22 +18,20 @@ export function createAnswerCard(answer, actions) {
   const problem = h("div", { hidden: true });
   const stats = h("p", { class: "stats muted small" });
   const tools = h("div", { class: "answer-tools" });
-  const node = h("article", { class: "answer" }, head, thoughts, text, problem, h("footer", { class: "answer-foot" }, stats, tools));
+  const node = h(
+    "article",
+    { class: "answer" },
+    head,
+    thoughts,
+    text,
+    problem,
+    h("footer", { class: "answer-foot" }, stats, tools),
+  );
   say(node, "answer.label", { model: answer.model }, "label");
   const markdown = createMarkdown(text);
-  let isScheduled = false;
   let shownState = null;
 
   function update() {
-    if (isScheduled) return;
-    isScheduled = true;
-    requestAnimationFrame(() => {
-      isScheduled = false;
-      write();
-    });
-  }
-
-  function write() {
     markdown.update(answer.text);
     thinking.textContent = answer.thinking;
     thoughts.hidden = answer.thinking === "";
@@ -42,14 +40,15 @@ export function createAnswerCard(answer, actions) {
     shownState = answer.state;
     node.dataset.state = answer.state;
     node.setAttribute("aria-busy", String(isRunning(answer)));
-    version.textContent = answer.version && !answer.model.includes("@") ? `@${answer.version.split("@")[1].slice(0, SHORT_DIGEST)}` : "";
+    version.textContent =
+      answer.version && !answer.model.includes("@") ? `@${answer.version.split("@")[1].slice(0, SHORT_DIGEST)}` : "";
     version.title = answer.version ?? "";
     tools.replaceChildren(...toolsOf(answer, actions));
     problem.hidden = answer.error === null;
     if (answer.error) problem.replaceChildren(problemOf(answer, actions));
   }
 
-  write();
+  update();
   return { node, update };
 }
 
@@ -57,7 +56,9 @@ function toolsOf(answer, actions) {
   if (isRunning(answer)) return [say(button({ class: "quiet small", on: { click: actions.stop } }), "answer.stop")];
   return [
     ...(answer.text ? [copyButton(() => answer.text)] : []),
-    ...(actions.regenerate && !answer.error ? [say(button({ class: "quiet small", on: { click: actions.regenerate } }), "answer.regenerate")] : []),
+    ...(actions.regenerate && !answer.error
+      ? [say(button({ class: "quiet small", on: { click: actions.regenerate } }), "answer.regenerate")]
+      : []),
     say(button({ class: "quiet small", on: { click: actions.showSeen } }), "answer.seen"),
     say(button({ class: "quiet small", on: { click: actions.showCode } }), "answer.code"),
   ];
@@ -79,7 +80,8 @@ function facts({ state, stats }) {
 /** What went wrong, in the reader's language as far as it is a common thing, and what can be done. */
 function problemOf({ error, model, text }, actions) {
   const words = h("p");
-  const again = actions.regenerate && say(button({ class: "small", on: { click: actions.regenerate } }), "answer.retry");
+  const again =
+    actions.regenerate && say(button({ class: "small", on: { click: actions.regenerate } }), "answer.retry");
   const box = h("div", { class: "box danger problem", role: "alert" }, words);
   if (error.code === "model_not_found") {
     say(words, "error.modelGone", { model });

@@ -26,7 +26,11 @@ async function shown(name) {
   const link = document.querySelector(`.tabs [data-view="${name}"]`);
   if (location.hash.split("/")[1] !== name) history.replaceState(null, "", link.hash);
   const section = document.getElementById(name);
-  if (!mounted.has(name)) mounted.set(name, VIEWS[name]().then((view) => view.mount(section, app)));
+  if (!mounted.has(name))
+    mounted.set(
+      name,
+      VIEWS[name]().then((view) => view.mount(section, app)),
+    );
   const before = current;
   current = name;
   document.querySelector(".tabs [aria-current]")?.removeAttribute("aria-current");

@@ -10,12 +10,12 @@ import { label, say, t } from "./i18n.js";
 import { icon } from "./icons.js";
 import { createLaneBar } from "./lanes.js";
 import { pickModel } from "./picker.js";
+import { followEnd } from "./scrolling.js";
 import { showSeen } from "./seen.js";
 import { createSession } from "./session.js";
 import { createSettings } from "./settings.js";
 import { toast } from "./toast.js";
 
-const NEAR_END = 80;
 const EXAMPLES = ["chat.example.one", "chat.example.two", "chat.example.three"];
 
 /** Fill the section. Gives back `choose(model)`, which talks to that model alone. */
@@ -25,15 +25,27 @@ export function mount(section, { api, keys }) {
   const lanes = createLaneBar(conversation, { onPick: pick, onAdd: add, onRemove: remove });
   const settings = createSettings(conversation, { onChange: () => keep(conversation), onClose: toggleSettings });
   const said = h("p", { class: "hidden-visually", role: "status" });
-  const transcript = say(h("div", { class: "transcript", tabindex: 0 }), "chat.transcript", {}, "label");
-  const settingsButton = label(button({ class: "icon", "aria-controls": "settings", on: { click: toggleSettings } }, icon("settings")), "settings.title");
-  const newChat = button({ class: "quiet", id: "new-chat", on: { click: begin } }, icon("pencil"), say(h("span"), "chat.new"));
+  const exchanges = h("div");
+  const transcript = say(h("div", { class: "transcript", tabindex: 0 }, exchanges), "chat.transcript", {}, "label");
+  const goToEnd = followEnd(transcript, exchanges);
+  const settingsButton = label(
+    button({ class: "icon", "aria-controls": "settings", on: { click: toggleSettings } }, icon("settings")),
+    "settings.title",
+  );
+  const newChat = button(
+    { class: "quiet", id: "new-chat", on: { click: begin } },
+    icon("pencil"),
+    say(h("span"), "chat.new"),
+  );
   const composer = createComposer(conversation, {
     onSend: (text) => session.send(text),
     onStop: () => session.stopAll(),
     tools: [
       say(button({ class: "quiet small", on: { click: () => showSeen(api, draftBodies()) } }), "chat.seen"),
-      say(button({ class: "quiet small", on: { click: () => showCode(draftBodies(), keys.current() !== null) } }), "chat.code"),
+      say(
+        button({ class: "quiet small", on: { click: () => showCode(draftBodies(), keys.current() !== null) } }),
+        "chat.code",
+      ),
     ],
   });
   let views = new Map(); // by exchange: its view, and what it was made of
@@ -43,13 +55,7 @@ export function mount(section, { api, keys }) {
     h(
       "div",
       { class: "chat-main" },
-      h(
-        "div",
-        { class: "chat-bar" },
-        lanes.node,
-        label(newChat, "chat.new"),
-        settingsButton,
-      ),
+      h("div", { class: "chat-bar" }, lanes.node, label(newChat, "chat.new"), settingsButton),
       transcript,
       composer.node,
       said,
@@ -131,8 +137,8 @@ export function mount(section, { api, keys }) {
   function showAll() {
     views = new Map(conversation.exchanges.map((exchange) => [exchange, viewOf(exchange)]));
     const nodes = [...views.values()].map(({ view }) => view.node);
-    transcript.replaceChildren(...(nodes.length > 0 ? nodes : [welcome()]));
-    transcript.scrollTop = transcript.scrollHeight;
+    exchanges.replaceChildren(...(nodes.length > 0 ? nodes : [welcome()]));
+    goToEnd();
     showLanes();
   }
 
@@ -159,9 +165,7 @@ export function mount(section, { api, keys }) {
   }
 
   function showAnswer(answer) {
-    const isAtEnd = transcript.scrollHeight - transcript.scrollTop - transcript.clientHeight < NEAR_END;
     for (const { view } of views.values()) view.cards.get(answer)?.update();
-    if (isAtEnd) requestAnimationFrame(() => transcript.scrollTo({ top: transcript.scrollHeight }));
     if (states.get(answer) !== answer.state) {
       states.set(answer, answer.state);
       said.textContent = announcement(answer);
@@ -170,7 +174,10 @@ export function mount(section, { api, keys }) {
   }
 
   function showRunning() {
-    composer.update({ isRunning: hasRunning(conversation), isReady: conversation.lanes.every((lane) => lane.model !== null) });
+    composer.update({
+      isRunning: hasRunning(conversation),
+      isReady: conversation.lanes.every((lane) => lane.model !== null),
+    });
   }
 
   function welcome() {

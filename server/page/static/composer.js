@@ -8,14 +8,26 @@ const MAX_HEIGHT = 260;
 
 /** `update(isRunning, isReady)` turns the button between sending and stopping. */
 export function createComposer(conversation, { onSend, onStop, tools }) {
-  const field = h("textarea", { rows: 1, id: "message", value: conversation.draft, maxlength: 1000000, on: { input, keydown: steer } });
+  const field = h("textarea", {
+    rows: 1,
+    id: "message",
+    value: conversation.draft,
+    maxlength: 1000000,
+    on: { input, keydown: steer },
+  });
   say(say(field, "composer.placeholder", {}, "placeholder"), "composer.label", {}, "label");
   const sender = button({ class: "primary send", id: "send", on: { click: act } }, icon("send"));
   const node = h(
     "form",
     { class: "composer", on: { submit: (event) => event.preventDefault() } },
     h("div", { class: "composer-box" }, field, sender),
-    h("div", { class: "composer-tools" }, ...tools, h("span", { class: "grow" }), say(h("span", { class: "muted small keys" }), "composer.keys")),
+    h(
+      "div",
+      { class: "composer-tools" },
+      ...tools,
+      h("span", { class: "grow" }),
+      say(h("span", { class: "muted small keys" }), "composer.keys"),
+    ),
   );
   let isRunning = false;
   let isReady = false;

@@ -29,7 +29,12 @@ function createTurn(text, onEdit) {
   }
 
   function edit() {
-    const field = say(h("textarea", { value: text, rows: Math.min(text.split("\n").length + 1, 12) }), "turn.label", {}, "label");
+    const field = say(
+      h("textarea", { value: text, rows: Math.min(text.split("\n").length + 1, 12) }),
+      "turn.label",
+      {},
+      "label",
+    );
     const form = h(
       "form",
       { class: "turn-form", on: { submit: send, keydown: steer } },

@@ -16,7 +16,11 @@ const PATHS = {
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   const path = document.createElementNS(SVG, "path");
-  for (const [attribute, value] of [["viewBox", "0 0 24 24"], ["aria-hidden", "true"], ["class", `svg svg-${name}`]]) {
+  for (const [attribute, value] of [
+    ["viewBox", "0 0 24 24"],
+    ["aria-hidden", "true"],
+    ["class", `svg svg-${name}`],
+  ]) {
     svg.setAttribute(attribute, value);
   }
   path.setAttribute("d", PATHS[name]);

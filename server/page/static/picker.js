@@ -90,11 +90,14 @@ function createList({ current, onPick }) {
   function show() {
     const wanted = input.value.trim();
     const words = wanted.toLowerCase().split(/\s+/);
-    const found = options.filter(({ model, detail }) => words.every((word) => `${model} ${detail}`.toLowerCase().includes(word)));
+    const found = options.filter(({ model, detail }) =>
+      words.every((word) => `${model} ${detail}`.toLowerCase().includes(word)),
+    );
     const nodes = [];
     let group = null;
     for (const option of found.slice(0, MAX_SHOWN)) {
-      if (option.group !== group) nodes.push(say(h("p", { class: "picker-group", role: "presentation" }), `picker.group.${option.group}`));
+      if (option.group !== group)
+        nodes.push(say(h("p", { class: "picker-group", role: "presentation" }), `picker.group.${option.group}`));
       group = option.group;
       nodes.push(itemOf(option));
     }
@@ -102,7 +105,9 @@ function createList({ current, onPick }) {
       nodes.push(itemOf({ model: wanted, detail: t("picker.asTyped"), isTyped: true }));
     }
     if (found.length > MAX_SHOWN) {
-      nodes.push(say(h("p", { class: "muted picker-note" }), "picker.more", { count: formatNumber(found.length - MAX_SHOWN) }));
+      nodes.push(
+        say(h("p", { class: "muted picker-note" }), "picker.more", { count: formatNumber(found.length - MAX_SHOWN) }),
+      );
     }
     node.replaceChildren(...nodes);
     activate(wanted ? 0 : items().findIndex((item) => item.dataset.model === current));

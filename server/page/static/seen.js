@@ -16,15 +16,31 @@ export function showSeen(api, bodies) {
   const facts = h("p", { class: "muted small" });
   const read = new Map(); // by index of the body: what the server said of it
   let text = "";
-  const forms = createSegments([["text", "seen.text"], ["tokens", "seen.tokens"]], show);
-  const models = createSegments(bodies.map((body, index) => [index, null, body.model]), show);
+  const forms = createSegments(
+    [
+      ["text", "seen.text"],
+      ["tokens", "seen.tokens"],
+    ],
+    show,
+  );
+  const models = createSegments(
+    bodies.map((body, index) => [index, null, body.model]),
+    show,
+  );
   say(models.node, "code.model", {}, "label");
   say(forms.node, "seen.form", {}, "label");
   openDialog({
     title: "seen.title",
     wide: true,
     body: [
-      h("div", { class: "row" }, bodies.length > 1 && models.node, forms.node, h("span", { class: "grow" }), copyButton(() => text)),
+      h(
+        "div",
+        { class: "row" },
+        bodies.length > 1 && models.node,
+        forms.node,
+        h("span", { class: "grow" }),
+        copyButton(() => text),
+      ),
       facts,
       place,
     ],
@@ -51,7 +67,10 @@ export function showSeen(api, bodies) {
       virtual: formatNumber(rendered.num_virtual_tokens),
       context: formatNumber(rendered.max_model_len),
     });
-    place.replaceChildren(...virtualChip(rendered.num_virtual_tokens), ...(form === "text" ? [h("span", {}, text)] : tokenNodes(rendered, names)));
+    place.replaceChildren(
+      ...virtualChip(rendered.num_virtual_tokens),
+      ...(form === "text" ? [h("span", {}, text)] : tokenNodes(rendered, names)),
+    );
   }
 }
 
@@ -64,7 +83,9 @@ async function readSeen(api, body, signal) {
 }
 
 function virtualChip(count) {
-  return count === 0 ? [] : [h("span", { class: "chip accent" }, t("seen.virtual", { count: formatNumber(count) })), " "];
+  return count === 0
+    ? []
+    : [h("span", { class: "chip accent" }, t("seen.virtual", { count: formatNumber(count) })), " "];
 }
 
 function tokenNodes({ token_ids: ids }, names) {
@@ -72,7 +93,8 @@ function tokenNodes({ token_ids: ids }, names) {
     const name = names[index] ?? "";
     return h("span", { class: "token", title: `${id}` }, readable(name), name.endsWith("Ċ") && h("br"));
   });
-  if (ids.length > MAX_TOKENS_SHOWN) nodes.push(h("span", { class: "muted" }, ` +${formatNumber(ids.length - MAX_TOKENS_SHOWN)}`));
+  if (ids.length > MAX_TOKENS_SHOWN)
+    nodes.push(h("span", { class: "muted" }, ` +${formatNumber(ids.length - MAX_TOKENS_SHOWN)}`));
   return nodes;
 }
 

@@ -1,4 +1,4 @@
-// What happens in a conversation: sending, stopping, answering anew. Keeps the data; whoever shows it is told of changes.
+// What happens in a conversation: sending, stopping, answering anew. Keeps the data, and tells who shows it of changes.
 
 import { fillAnswer } from "./asking.js";
 import { bodyOfAnswer, createAnswer, isRunning, keep } from "./conversation.js";
@@ -65,7 +65,8 @@ export function createSession(api, conversation, { onStructure, onAnswer }) {
   }
 
   function cut(index) {
-    for (const exchange of conversation.exchanges.splice(index)) Object.values(exchange.answers).filter(isRunning).forEach(stop);
+    for (const exchange of conversation.exchanges.splice(index))
+      Object.values(exchange.answers).filter(isRunning).forEach(stop);
   }
 
   window.addEventListener("pagehide", () => {

@@ -54,7 +54,12 @@ export function createSettings(conversation, { onChange, onClose }) {
         say(h("h2"), "settings.title"),
         label(button({ class: "icon", on: { click: onClose } }, icon("close")), "shell.close"),
       ),
-      h("label", { class: "field" }, say(h("span"), "settings.system"), say(system, "settings.systemHint", {}, "placeholder")),
+      h(
+        "label",
+        { class: "field" },
+        say(h("span"), "settings.system"),
+        say(system, "settings.systemHint", {}, "placeholder"),
+      ),
       h("div", { class: "settings-grid" }, ...FIELDS.map(({ name }, index) => fieldOf(name, inputs[index]))),
       fieldOf("stop", stop),
       say(h("p", { class: "muted small" }), "settings.note"),

@@ -17,11 +17,12 @@ export function asCurl(base, body, hasKey) {
 export function asPython(base, body, hasKey) {
   const extra = Object.fromEntries(Object.entries(body).filter(([name]) => EXTRA.includes(name)));
   const named = Object.entries(body).filter(([name]) => !EXTRA.includes(name));
+  const key = hasKey ? 'os.environ["HOTPROMPT_API_KEY"]' : '"none"';
   return [
     ...(hasKey ? ["import os", ""] : []),
     "from openai import OpenAI",
     "",
-    `client = OpenAI(base_url=${python(`${base}v1`)}, api_key=${hasKey ? 'os.environ["HOTPROMPT_API_KEY"]' : '"none"'})`,
+    `client = OpenAI(base_url=${python(`${base}v1`)}, api_key=${key})`,
     "stream = client.chat.completions.create(",
     ...named.map(([name, value]) => `    ${name}=${python(value, "    ")},`),
     ...(Object.keys(extra).length > 0 ? [`    extra_body=${python(extra, "    ")},`] : []),
@@ -58,7 +59,9 @@ function python(value, indent = "") {
   if (value === null) return "None";
   if (Array.isArray(value)) return `[\n${value.map((item) => `${inner}${python(item, inner)},\n`).join("")}${indent}]`;
   if (typeof value === "object") {
-    return `{${Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${python(item, inner)}`).join(", ")}}`;
+    return `{${Object.entries(value)
+      .map(([name, item]) => `${JSON.stringify(name)}: ${python(item, inner)}`)
+      .join(", ")}}`;
   }
   return JSON.stringify(value); // a string's escapes are Python's too
 }

@@ -36,7 +36,8 @@ export default {
   "error.brokenOff": "The answer broke off.",
 
   "chat.welcome": "Ask the base model, or any adapter",
-  "chat.welcomeMore": "Pick a model above, or compare two or three side by side. All that you see here goes through the API.",
+  "chat.welcomeMore":
+    "Pick a model above, or compare two or three side by side. All that you see here goes through the API.",
   "chat.example.one": "Name three colours, and say what each makes people think of.",
   "chat.example.two": "Is this film review positive or negative? A warm and funny film.",
   "chat.example.three": "Explain a hash table to a child, with a small table as an example.",
