@@ -16,6 +16,7 @@ from adapters.chat_format import HUMAN_ASSISTANT_TEMPLATE, default_chat_format
 from adapters.registry import AdapterRegistry
 from adapters.template_renderer import TemplateRenderer
 from server.api import (
+    adapter_card,
     adapter_export,
     adapter_jobs,
     adapters,
@@ -126,6 +127,7 @@ def create_app(services: Services, settings: Settings, *, tracing: Tracing | Non
         models.router,
         adapter_jobs.router,  # before the adapters, whose names its path would be
         adapters.router,
+        adapter_card.router,
         adapter_export.router,
         lora_adapters.router,
         health.router,

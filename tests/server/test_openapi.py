@@ -41,7 +41,8 @@ async def test_it_is_valid_and_has_every_route(served: Served) -> None:
 
 
 MEDIA = dict.fromkeys(("/metrics", "/v1/load_lora_adapter", "/v1/unload_lora_adapter"), "text/plain") | {
-    "/v1/adapters/{name}/export": "application/x-tar"
+    "/v1/adapters/{name}/export": "application/x-tar",
+    "/v1/adapters/{name}/card": "text/markdown; charset=utf-8",
 }
 """What is answered in another form than JSON."""
 
