@@ -74,3 +74,11 @@ def tab(context: BrowserContext, server: Running) -> Iterator[Tab]:
     tab = open_tab(context, server.url)
     yield tab
     tab.require_quiet()
+
+
+@pytest.fixture(scope="session")
+def screenshots() -> Path:
+    """Where pictures are kept, for people to look at; CI keeps them."""
+    directory = Path(os.environ.get("SCREENSHOTS", "build/screenshots"))
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
