@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from tests.browser.echoing import echo_services
 from tests.browser.tab import Tab, open_tab
@@ -16,6 +16,8 @@ from tests.tiny import save_tiny_base
 ADMIN_KEY = "sk-admin-0123456789"
 CHAT_KEY = "sk-chat-0123456789"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+WAIT_MILLISECONDS = 20_000
+"""For what should be there at once: the cores may be shared."""
 HERE = Path(__file__).parent
 
 
@@ -35,6 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chromium() -> Iterator[Browser]:
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     assert path is not None, f"none of {', '.join(NAMES)} is installed: run `make test-browser`"
+    expect.set_options(timeout=WAIT_MILLISECONDS)
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
@@ -63,7 +66,6 @@ def keyed_server(base: Path, tmp_path: Path) -> Iterator[Running]:
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """Cookies, storage and windows of one test."""
     context = chromium.new_context(locale="en-GB", viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(10_000)
     yield context
     context.close()
 

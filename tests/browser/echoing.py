@@ -24,11 +24,34 @@ MAX_MODEL_LEN = 8192
 _BLOCK_SIZE = 16
 _MAX_NUM_SEQS = 8
 _STEP_SECONDS = 0.001
+_COUNTING_SECONDS = 0.02
+"""Of a step in which somebody counts: slow enough to be stopped."""
+QUESTION = "The customer cannot find the invoice of order 1041. What do I answer?"
+ANSWER = """Here is what to check, in this order:
+
+1. **Billing → Invoices** has every invoice as PDF.
+2. An order that is *not yet sent* has none.
+
+| order | state | invoice |
+| --- | --- | --- |
+| 1041 | sent | ready |
+| 1042 | packed | when it is sent |
+
+```python
+invoice = orders.get(1041).invoice()
+```"""
+ADAPTER_ANSWER = """Your invoice is ready: you find it under **Billing → Invoices**.
+
+> Order 1041 was sent this morning.
+
+I have also mailed it to you as PDF."""
 _COUNT = re.compile(r"count to (\d+)")
 
 
 def reply_to(message: str, *, num_virtual_tokens: int = 0) -> str:
-    """What is said to a message: the message, or numbers if it asks to count; an adapter's rows are told before it."""
+    """What is said to a message: the message, numbers if it asks to count, or a sample; an adapter's rows first."""
+    if message == QUESTION:
+        return ADAPTER_ANSWER if num_virtual_tokens else ANSWER
     count = _COUNT.fullmatch(message)
     reply = " ".join(str(i) for i in range(1, int(count[1]) + 1)) if count else message
     return f"({num_virtual_tokens} rows) {reply}" if num_virtual_tokens else reply
@@ -46,6 +69,7 @@ class EchoRunner:
     def __init__(self) -> None:
         self._tokenizer = tiny_tokenizer()
         self._replies: dict[int, list[int]] = {}  # by request; one whose client left stays, as the servers live shortly
+        self._counting: set[int] = set()
 
     def require_fit(self, injection: Injection) -> None:
         """Any fits: nothing is computed."""
@@ -58,7 +82,8 @@ class EchoRunner:
     ) -> StepResult:
         """The next token of each sequence that samples."""
         del injections, constraints
-        time.sleep(_STEP_SECONDS)
+        is_counting = any(item.sequence.request_id in self._counting for item in batch.items)
+        time.sleep(_COUNTING_SECONDS if is_counting else _STEP_SECONDS)
         tokens = {item.sequence.request_id: self._next_token(item) for item in batch.items if item.samples}
         logprobs = {request_id: TokenLogprobs(token, -0.5, ()) for request_id, token in tokens.items()}
         wanted = {item.sequence.request_id for item in batch.items if _wants_logprobs(item)}
@@ -72,6 +97,8 @@ class EchoRunner:
             )
             message = str(prompt).rpartition("\nassistant> ")[0].rpartition("user> ")[2]
             reply = reply_to(message, num_virtual_tokens=sequence.num_virtual_tokens)
+            if _COUNT.fullmatch(message):
+                self._counting.add(sequence.request_id)
             self._replies[sequence.request_id] = self._tokenizer(reply, add_special_tokens=False)["input_ids"]
         reply_ids = self._replies[sequence.request_id]
         position = sequence.num_output_tokens

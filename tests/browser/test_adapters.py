@@ -2,7 +2,8 @@
 
 from playwright.sync_api import expect
 
-from tests.browser.adapting import open_adapter, open_adapters, register, row_of, upload
+from tests.browser.adapting import open_adapter, open_adapters, payloads, register, row_of, upload
+from tests.browser.chatting import answers_of, say
 from tests.browser.making import soft_prompt, trained_prompt
 from tests.browser.tab import Tab
 from tests.server.building import Running
@@ -70,9 +71,8 @@ def test_a_refused_upload_says_why_in_the_servers_words_and_changes_nothing(tab:
     expect(refusal).to_contain_text("adapter_model.safetensors")
     expect(refusal).to_contain_text("adapter_invalid")
     dialog.get_by_label("Name").fill("tiny-llama")
-    dialog.locator("input[type=file]").set_input_files(
-        [{"name": "adapter_model.safetensors", "mimeType": "", "buffer": files["adapter_model.safetensors"]}]
-    )
+    weights = {"adapter_model.safetensors": files["adapter_model.safetensors"]}
+    dialog.locator("input[type=file]").set_input_files(payloads(weights))
     dialog.get_by_role("button", name="Register").click()
     expect(refusal).to_contain_text("base model")
     page.keyboard.press("Escape")
@@ -83,11 +83,11 @@ def test_register_chat_roll_back(tab: Tab, server: Running) -> None:
     page = open_adapters(tab)
     register(page, "support", soft_prompt(5).by_name())
     page.get_by_role("dialog").get_by_role("button", name="Chat").click()
-    say(tab, "hello")
-    expect(page.get_by_role("article", name="Answer of support").last).to_contain_text("(5 rows) hello")
+    say(page, "hello")
+    expect(answers_of(page, "support").last).to_contain_text("(5 rows) hello")
     second = upload(server.url, "support", soft_prompt(9))
-    say(tab, "again")
-    expect(page.get_by_role("article", name="Answer of support").last).to_contain_text("(9 rows) again")
+    say(page, "again")
+    expect(answers_of(page, "support").last).to_contain_text("(9 rows) again")
     page.get_by_role("link", name="Adapters").click()
     detail = open_adapter(page, "support")
     expect(detail.get_by_role("row").filter(has_text=second[:8])).to_contain_text("current")
@@ -95,8 +95,8 @@ def test_register_chat_roll_back(tab: Tab, server: Running) -> None:
     page.get_by_role("dialog", name="Let support stand for").get_by_role("button", name="Use this version").click()
     expect(detail.get_by_role("row").filter(has_text=second[:8])).not_to_contain_text("current")
     detail.get_by_role("button", name="Chat", exact=True).click()
-    say(tab, "once more")
-    expect(page.get_by_role("article", name="Answer of support").last).to_contain_text("(5 rows) once more")
+    say(page, "once more")
+    expect(answers_of(page, "support").last).to_contain_text("(5 rows) once more")
 
 
 def test_pin_alias_verify_and_delete(tab: Tab) -> None:
@@ -136,9 +136,3 @@ def test_ten_thousand_adapters_are_searched_sorted_and_paged(tab: Tab) -> None:
     expect(page.locator("#adapters tbody tr").first).to_contain_text("team-9999")
     page.get_by_label("Search adapters").fill("team-123")
     expect(page.locator("#adapters tbody tr")).to_have_count(11)
-
-
-def say(tab: Tab, text: str) -> None:
-    """Send a message in the chat."""
-    tab.page.get_by_label("Message", exact=True).fill(text)
-    tab.page.keyboard.press("Enter")

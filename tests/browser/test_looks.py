@@ -7,25 +7,13 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.browser.adapting import upload
+from tests.browser.chatting import compare_with
+from tests.browser.echoing import QUESTION
 from tests.browser.making import soft_prompt, trained_prompt
 from tests.browser.tab import Tab, open_tab
 from tests.server.building import Running
 
 SIZES: dict[str, ViewportSize] = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
-QUESTION = "Where is my invoice?"
-ANSWER = """Two things to look at:
-
-1. **Billing**, under *your name*, has every invoice as PDF.
-2. An order that is not yet sent has none.
-
-| order | invoice |
-| --- | --- |
-| 1041 | ready |
-| 1042 | when it is sent |
-
-```python
-invoice = orders.get(1041).invoice()
-```"""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -48,9 +36,13 @@ def test_both_views_are_pictured(
 
 def _picture_chat(tab: Tab, path: Path) -> None:
     page = tab.go()
-    page.locator("textarea").first.fill(ANSWER)
+    models = 1
+    if path.name.startswith("chat-desk"):
+        compare_with(page, "support")
+        models = 2
+    page.locator("textarea").first.fill(QUESTION)
     page.locator("textarea").first.press("Enter")
-    expect(page.locator(".answer[data-state=done]")).to_have_count(1)
+    expect(page.locator(".answer[data-state=done]")).to_have_count(models)
     _picture(page, path)
 
 

@@ -62,7 +62,10 @@ export function mount(section, { api, keys }) {
     ),
     settings,
   );
-  section.addEventListener("keydown", (event) => event.key === "Escape" && session.stopAll());
+  document.addEventListener("keydown", (event) => {
+    const isHere = section.contains(event.target) || event.target === document.body; // a button may have gone with the focus
+    if (event.key === "Escape" && isHere && !section.hidden) session.stopAll();
+  });
   showAll();
   composer.grow();
   if (matchMedia("(hover: hover)").matches) composer.focus();
