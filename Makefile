@@ -61,6 +61,20 @@ chromium:
 clients: ## install the client packages of the conformance suite, each kind in an environment of its own
 	@$(MAKE) --silent --jobs 3 $(CLIENTS) $(INSTRUCTOR) $(NODE)
 
+SITE := .site
+MKDOCS := $(VENV)/docs/installed-$(call checksum,docs/requirements.txt Makefile)
+
+$(MKDOCS):
+	@echo "==> installing what builds the documentation"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r docs/requirements.txt
+	@rm -f $(@D)/installed-* && touch $@
+
+.PHONY: docs
+docs: $(MKDOCS) ## build the documentation into .site, strictly: index.html there opens from the disk
+	@NO_MKDOCS_2_WARNING=1 $(<D)/bin/mkdocs build --strict --quiet
+	@$(<D)/bin/python .ci/check_site.py $(SITE)
+
 serve: install ## serve the embedded base model and the example adapter on http://127.0.0.1:8000
 	@$(BIN)/hotprompt adapters show $(EXAMPLE) >/dev/null 2>&1 \
 		|| $(BIN)/hotprompt adapters add $(EXAMPLE) examples/adapters/$(EXAMPLE)
@@ -104,4 +118,4 @@ lock: install ## write requirements.lock from what is installed
 	$(BIN)/python .ci/lock.py > requirements.lock.new && mv requirements.lock.new requirements.lock
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) $(SUITE)/.venv $(SUITE)/.venv-instructor $(SUITE)/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(SITE) $(SUITE)/.venv $(SUITE)/.venv-instructor $(SUITE)/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 URL = "http://127.0.0.1:8000"
 EXAMPLE = ROOT / "examples" / "adapters" / "movie-sentiment"
