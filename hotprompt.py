@@ -238,6 +238,9 @@ def train(
     ] = None,
     method: Annotated[str | None, typer.Option(help="Kind of adapter. Default: prompt_tuning.")] = None,
     max_steps: Annotated[str | None, typer.Option(help="Optimiser steps. Default: as many as the epochs have.")] = None,
+    max_minutes: Annotated[
+        str | None, typer.Option(help="Longest time of training; the learning rate goes through its course in it.")
+    ] = None,
     learning_rate: Annotated[str | None, typer.Option(help="Highest learning rate.")] = None,
     seed: Annotated[str | None, typer.Option(help="Decides the order of the rows and random virtual tokens.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32, of the base model.")] = None,

@@ -116,7 +116,8 @@ def bench_train(
         str | None, typer.Option(help="How often each side takes its turn; medians are reported. Default: 1.")
     ] = None,
     learning_rate: Annotated[
-        str | None, typer.Option(help="Highest learning rate, on both sides. Default: 0.01.")
+        str | None,
+        typer.Option(help="Highest learning rate, on both sides. Default: 0.01 of the reference, hotprompt's own."),
     ] = None,
     base: Annotated[str | None, typer.Option(help="Base model, as in hotprompt serve.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda. Default: cpu.")] = None,

@@ -51,6 +51,11 @@ def _bloom() -> PretrainedConfig:
     return BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
 
 
+def _bloom_vocabulary() -> PretrainedConfig:
+    """BLOOM 560M's width and vocabulary with 2 of its 24 layers: what a large vocabulary costs, in minutes."""
+    return BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=2, n_head=16)
+
+
 def _tiny() -> PretrainedConfig:
     """For trying out what is done with the others."""
     return LlamaConfig(
@@ -69,5 +74,6 @@ SHAPES: Mapping[str, Callable[[], PretrainedConfig]] = {
     "llama-3.1-8b": _llama,
     "qwen2.5-0.5b": _qwen,
     "bloom-560m": _bloom,
+    "bloom-vocabulary": _bloom_vocabulary,
     "tiny": _tiny,
 }

@@ -41,6 +41,7 @@ class SideFigures:
     tokens_per_second: float
     seconds: float
     peak_mib: float
+    whole_mib: float
     final_loss: float
     seconds_to_reference: float | None
     curve: tuple[tuple[int, float, float], ...]
@@ -74,6 +75,7 @@ def results_table(figures: Sequence[SideFigures]) -> str:
         ("tokens/s, real ones", *_medians(reference, ours, lambda each: each.tokens_per_second)),
         ("seconds to the reference's loss", *_medians(reference, ours, lambda each: each.seconds_to_reference)),
         ("peak MiB above the loaded model", *_medians(reference, ours, lambda each: each.peak_mib)),
+        ("peak MiB of the whole process", *_medians(reference, ours, lambda each: each.whole_mib)),
         ("held-out loss at the end", *_medians(reference, ours, lambda each: each.final_loss)),
     ]
     header = ["| | reference | hotprompt | hotprompt / reference |", "| --- | ---: | ---: | ---: |"]
@@ -186,6 +188,7 @@ def _figures(job: Job, result: SideResult, judge: _Judge, number: int, goal: flo
         tokens_per_second=result.tokens / result.seconds,
         seconds=result.seconds,
         peak_mib=result.peak_bytes / _MIB,
+        whole_mib=result.whole_bytes / _MIB,
         final_loss=final,
         seconds_to_reference=next((seconds for _, seconds, loss in curve if loss <= wanted), None),
         curve=curve,
@@ -195,5 +198,6 @@ def _figures(job: Job, result: SideResult, judge: _Judge, number: int, goal: flo
 def _line(figures: SideFigures) -> str:
     return (
         f"  {figures.dtype}: {figures.tokens_per_second:,.0f} tokens/s, {figures.seconds:,.1f} s, "
-        f"{figures.peak_mib:,.0f} MiB above the model, held-out loss {figures.final_loss:.4f}"
+        f"{figures.peak_mib:,.0f} MiB above the model, {figures.whole_mib:,.0f} in all, "
+        f"held-out loss {figures.final_loss:.4f}"
     )

@@ -12,7 +12,8 @@ _KIB = 1024
 
 
 class PeakMemory:
-    """The highest that memory rises above what the process held when this was made: a model, loaded and touched.
+    """The highest that memory rises: above what the process held when this was made (a model, loaded and touched),
+    and all in all.
 
     On CUDA the tensors of the device; elsewhere resident memory, by the kernel's high-water mark, which is set back
     first where the kernel lets us.
@@ -22,13 +23,20 @@ class PeakMemory:
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-            self._start = torch.cuda.memory_allocated(device)
+            self._start = self._before = torch.cuda.memory_allocated(device)
             return
         for parameter in parameters:  # weights lie in files until somebody reads them
             parameter.detach().flatten()[::_ELEMENTS_PER_PAGE].float().sum()
+        self._before = _high_water()
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
         self._start = _high_water()
+
+    def whole(self) -> int:
+        """In bytes: everything that the process ever held, loading the model included."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        return max(self._before, _high_water())
 
     def above(self) -> int:
         """In bytes; never below 0, where the kernel's count of pages is rounded."""

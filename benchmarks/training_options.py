@@ -10,7 +10,6 @@ from benchmarks.training_rows import ROW_KINDS
 
 DEFAULT_STEPS = 40
 DEFAULT_ROUNDS = 1
-DEFAULT_LEARNING_RATE = 1e-2
 DEVICES = ("cpu", "cuda")
 
 
@@ -24,7 +23,7 @@ class TrainBenchOptions:
     device: str
     steps: int
     rounds: int
-    learning_rate: float
+    learning_rate: float | None
     out: Path
 
 
@@ -76,9 +75,9 @@ def read_train_bench_options(flags: TrainBenchFlags, *, default_base: str, now: 
     )
 
 
-def _read_rate(text: str | None, problems: list[str]) -> float:
+def _read_rate(text: str | None, problems: list[str]) -> float | None:
     if text is None:
-        return DEFAULT_LEARNING_RATE
+        return None
     try:
         rate = float(text)
     except ValueError:

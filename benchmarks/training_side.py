@@ -36,6 +36,8 @@ from training.trainer import OneDeviceArguments, build_trainer
 
 SideName = Literal["reference", "hotprompt"]
 PROMPT = "prompt"
+REFERENCE_LEARNING_RATE = 1e-2
+"""Of the reference, where none is given: recipes say from 5e-5 on, which would learn far more slowly."""
 
 
 class Job(BaseModel):
@@ -50,7 +52,8 @@ class Job(BaseModel):
     device: Literal["cpu", "cuda"]
     steps: int
     snapshot_steps: int
-    learning_rate: float
+    learning_rate: float | None
+    """None is each side's own."""
     directory: Path
 
     @property
@@ -84,13 +87,17 @@ class Snapshot(BaseModel):
 
 
 class SideResult(BaseModel):
-    """What a side did. `tokens` are real ones, neither padding nor virtual; memory is above the loaded model."""
+    """What a side did. `tokens` are real ones, neither padding nor virtual.
+
+    `peak_bytes` is memory above the loaded model, `whole_bytes` that of the whole process.
+    """
 
     side: SideName
     dtype: str
     seconds: float
     tokens: int
     peak_bytes: int
+    whole_bytes: int
     snapshots: list[Snapshot]
 
 
@@ -138,6 +145,7 @@ def run_side(job: Job) -> SideResult:
         seconds=taker.snapshots[-1].seconds,
         tokens=int(trainer.state.num_input_tokens_seen),
         peak_bytes=memory.above(),
+        whole_bytes=memory.whole(),
         snapshots=taker.snapshots,
     )
     job.result_file.write_text(result.model_dump_json(indent=2) + "\n")
@@ -183,7 +191,7 @@ def _reference(
             output_dir=str(output_dir),
             per_device_train_batch_size=1,
             gradient_accumulation_steps=8,
-            learning_rate=job.learning_rate,
+            learning_rate=REFERENCE_LEARNING_RATE if job.learning_rate is None else job.learning_rate,
             max_steps=job.steps,
             seed=config.seed,
             logging_steps=10,

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from training.checkpoints import set_trained, trained_copy
+from training.schedule import Clock
 
 _MEASUREMENTS = 10
 _TENSORS, _FACTS = "best.safetensors", "best.json"
@@ -28,7 +29,10 @@ class Best:
 
 
 class BestKeeper(TrainerCallback):
-    """Measures every so many steps and at the end. `every` None is a tenth of the run; `patience` 0 never stops."""
+    """Measures every so many steps and at the end. `every` None is a tenth of the run; `patience` 0 never stops.
+
+    With a `clock`, a tenth of its time is meant, or of the steps where those end first.
+    """
 
     def __init__(
         self,
@@ -36,12 +40,15 @@ class BestKeeper(TrainerCallback):
         measure: Callable[[], float],
         *,
         every: int | None,
+        clock: Clock | None = None,
         patience: int,
         report: Callable[[str], None],
     ) -> None:
         self._model = model
         self._measure = measure
         self._every = every
+        self._clock = clock
+        self._tenths = 0
         self._patience = patience
         self._report = report
         self._without_gain = 0
@@ -52,8 +59,8 @@ class BestKeeper(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         del args, kwargs
-        every = self._every or max(1, state.max_steps // _MEASUREMENTS)
-        if state.global_step % every and state.global_step < state.max_steps:
+        is_last = state.global_step >= state.max_steps or control.should_training_stop
+        if not is_last and not self._is_due(state):
             return
         start = time.perf_counter()
         loss = self._measure()
@@ -69,6 +76,13 @@ class BestKeeper(TrainerCallback):
                 control.should_training_stop = True
                 control.should_log = True
         self.seconds += time.perf_counter() - start
+
+    def _is_due(self, state: TrainerState) -> bool:
+        if self._every is not None or self._clock is None:
+            return state.global_step % (self._every or max(1, state.max_steps // _MEASUREMENTS)) == 0
+        share = max(self._clock.share_gone, state.global_step / state.max_steps)
+        before, self._tenths = self._tenths, int(share * _MEASUREMENTS)
+        return self._tenths > before
 
     def restore(self) -> None:
         """Put the best numbers back into the model."""

@@ -44,7 +44,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 Method = Literal["prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning", "lora", "ia3"]
 
 DEFAULT_LEARNING_RATES: Mapping[str, float] = {
-    "prompt_tuning": 1e-2,
+    "prompt_tuning": 2e-2,
     "p_tuning": 1e-3,
     "prefix_tuning": 1e-3,
     "multitask_prompt_tuning": 1e-2,
@@ -141,6 +141,8 @@ class TrainConfig(BaseModel):
     """passes over the data"""
     max_steps: int | None = Field(default=None, ge=1)
     """optimiser steps; overrides num_train_epochs"""
+    max_minutes: float | None = Field(default=None, gt=0, le=100_000)
+    """longest time of training, measurements on the way counted; the learning rate goes through its course in it"""
     learning_rate: float = Field(
         default_factory=lambda values: DEFAULT_LEARNING_RATES[values.get("method", "prompt_tuning")], gt=0
     )
@@ -211,6 +213,13 @@ class TrainConfig(BaseModel):
         if weights is not None and sources is not None and len(weights) != len(sources):
             raise ValueError(f"has {len(weights)} numbers for {len(sources)} sources of data")
         return weights
+
+    @field_validator("checkpoint_dir")
+    @classmethod
+    def _check_checkpoints(cls, directory: Path | None, info: ValidationInfo) -> Path | None:
+        if directory is not None and info.data.get("max_minutes") is not None:
+            raise ValueError("excludes max_minutes: a run that goes on has another clock")
+        return directory
 
     @field_validator("eval_fraction")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -23,8 +24,13 @@ from training.best import BestKeeper
 from training.checkpoints import load_trained, mark_whole, save_trained
 from training.config import TrainConfig
 from training.examples import IGNORED_LABEL, Collator, Example
+from training.memory import give_back
+from training.schedule import Clock, by_the_clock, one_step_on
 
 _LOG = logging.getLogger(__name__)
+_SECONDS_PER_MINUTE = 60
+_HELD_OUT_ON_THE_WAY = 256
+"""Rows at most that a measurement on the way takes: it is made ten times, and has to tell better from worse only."""
 _SAME_KEYS = (
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
@@ -65,9 +71,10 @@ class AdapterTrainer(Trainer):
     smaller pieces; which they are does not change its gradient.
     """
 
-    def __init__(self, *, batch_loss: BatchLoss, keeper: BestKeeper | None, **kwargs: Any) -> None:
+    def __init__(self, *, batch_loss: BatchLoss, keeper: BestKeeper | None, clock: Clock | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._batch_loss = batch_loss
+        self._clock = clock
         self.keeper = keeper
 
     def training_step(
@@ -102,7 +109,24 @@ class AdapterTrainer(Trainer):
             loss = piece / items
             self.accelerator.backward(loss)
             total += loss.detach()
+            give_back(self.args.device)
         return total
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        """Trainer's own; a warm-up of n steps rises from 1/n and not from 0, and the last step is above 0 as well.
+
+        With a clock, the course is gone through in its time.
+        """
+        warms_up = self.args.get_warmup_steps(num_training_steps) > 0
+        usual = super().create_scheduler(num_training_steps + warms_up, optimizer)
+        assert isinstance(usual, LambdaLR)
+        if not warms_up and self._clock is None:
+            return usual
+        courses = [one_step_on(course) for course in usual.lr_lambdas] if warms_up else list(usual.lr_lambdas)
+        if self._clock is not None:
+            courses = [by_the_clock(course, steps=num_training_steps, clock=self._clock) for course in courses]
+        self.lr_scheduler = LambdaLR(usual.optimizer, courses)
+        return self.lr_scheduler
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """What is trained, and not the adapter's files: those cannot be trained on, where a method has an encoder."""
@@ -128,6 +152,25 @@ class AdapterTrainer(Trainer):
     def losses(self) -> list[LossPoint]:
         """The logged losses so far."""
         return [LossPoint(int(entry["step"]), entry["loss"]) for entry in self.state.log_history if "loss" in entry]
+
+
+class StopInTime(TrainerCallback):
+    """Starts a clock with the run, and ends the run when the time is up; the last loss is logged."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        del args, state, control, kwargs
+        self._clock.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        del args, state, kwargs
+        if self._clock.share_gone >= 1:
+            control.should_training_stop = True
+            control.should_log = True
 
 
 class LogLastStep(TrainerCallback):
@@ -165,12 +208,14 @@ def build_trainer(
         batch_size=config.per_device_train_batch_size,
         tokens_per_pack=config.tokens_per_pack,
     )
+    clock = None if config.max_minutes is None else Clock(config.max_minutes * _SECONDS_PER_MINUTE)
     keeper = None
     if held_out and config.keep_best:
         keeper = BestKeeper(
             model,
-            partial(_held_out_loss, model, batch_loss, held_out),
+            partial(_held_out_loss, model, batch_loss, _evenly(held_out, _HELD_OUT_ON_THE_WAY)),
             every=config.eval_steps,
+            clock=clock,
             patience=config.early_stopping_patience,
             report=report,
         )
@@ -192,11 +237,17 @@ def build_trainer(
     trainer = AdapterTrainer(
         batch_loss=batch_loss,
         keeper=keeper,
+        clock=clock,
         model=model,
         args=arguments,
         train_dataset=[example.features() for example in examples],
         data_collator=Collator(pad_id),
-        callbacks=[LogLastStep(), *([] if keeper is None else [keeper]), reporter],
+        callbacks=[
+            LogLastStep(),
+            *([] if clock is None else [StopInTime(clock)]),
+            *([] if keeper is None else [keeper]),  # behind the clock: it measures once more where the run ends
+            reporter,
+        ],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -205,6 +256,13 @@ def build_trainer(
 def _held_out_loss(model: PeftModel, batch_loss: BatchLoss, examples: Sequence[Example]) -> float:
     model.eval()  # every training step sets it back
     return held_out_loss(batch_loss, examples, device=model.device)
+
+
+def _evenly(examples: Sequence[Example], count: int) -> Sequence[Example]:
+    """At most so many of them, at equal distances."""
+    if len(examples) <= count:
+        return examples
+    return [examples[index * len(examples) // count] for index in range(count)]
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

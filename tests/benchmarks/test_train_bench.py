@@ -69,6 +69,7 @@ def test_peak_memory_is_that_above_the_start() -> None:
     block = torch.ones(size // 4)
     del block
     assert size // 2 < memory.above() < 4 * size
+    assert memory.above() < memory.whole()
 
 
 def test_the_table_compares_medians() -> None:
@@ -87,6 +88,7 @@ def _figures(side: SideName, number: int, speed: float, reached: float | None) -
         tokens_per_second=speed,
         seconds=10.0,
         peak_mib=100.0,
+        whole_mib=1000.0,
         final_loss=1.0,
         seconds_to_reference=reached,
         curve=(),

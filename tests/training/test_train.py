@@ -85,7 +85,7 @@ def test_a_run_publishes_a_complete_adapter(tmp_path: Path, bases: dict[Family, 
     card = read_card(store, adapter.manifest.digest)
     assert card is not None
     assert "base_model: tiny-llama" in card
-    assert "| learning_rate | 0.01 |" in card
+    assert "| learning_rate | 0.02 |" in card
     assert "## Loss curve" in card
     assert f"{facts.evaluation.loss_before:.4f}" in card
 
