@@ -115,6 +115,10 @@ def bench_train(
     rounds: Annotated[
         str | None, typer.Option(help="How often each side takes its turn; medians are reported. Default: 1.")
     ] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="How many made-up rows are held out; judging takes long where they are. Default: 60."),
+    ] = None,
     learning_rate: Annotated[
         str | None,
         typer.Option(help="Highest learning rate, on both sides. Default: 0.01 of the reference, hotprompt's own."),
@@ -145,6 +149,7 @@ def bench_train(
         device=device,
         steps=steps,
         rounds=rounds,
+        held_out=held_out,
         learning_rate=learning_rate,
         out=out,
     )

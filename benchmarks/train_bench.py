@@ -23,7 +23,7 @@ from training.examples import Collator, Example
 from training.model import add_adapter
 from training.prepare import prepare_run
 
-NUM_MADE_UP, NUM_HELD_OUT = 1000, 60
+NUM_MADE_UP = 1000
 _SNAPSHOTS = 20
 _ROWS_PER_BATCH = 16
 _MIB = 1 << 20
@@ -33,7 +33,10 @@ _SIDES: tuple[SideName, ...] = ("reference", "hotprompt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideFigures:
-    """Of one run. Losses are nats per held-out answer token, in float32; `curve` has (step, seconds, loss)."""
+    """Of one run. Losses are nats per held-out answer token, in float32.
+
+    `curve` has (step, seconds, loss) as far as the loss was taken: until it is low enough, and at the end.
+    """
 
     side: SideName
     round: int
@@ -141,7 +144,7 @@ def _data(options: TrainBenchOptions) -> tuple[Path, Path]:
     assert options.data in ROW_KINDS
     return (
         write_rows(options.data, options.out / "train.jsonl", count=NUM_MADE_UP, seed=1),
-        write_rows(options.data, options.out / "held_out.jsonl", count=NUM_HELD_OUT, seed=2),
+        write_rows(options.data, options.out / "held_out.jsonl", count=options.held_out, seed=2),
     )
 
 
@@ -175,10 +178,12 @@ def _run(job: Job) -> SideResult:
 
 def _figures(job: Job, result: SideResult, judge: _Judge, number: int, goal: float | None) -> SideFigures:
     """`goal` is the loss to reach; None is the side's own at its end."""
-    curve = tuple(
-        (each.step, each.seconds, judge.loss(load_file(job.snapshot_file(each.step))[PROMPT]))
-        for each in result.snapshots
-    )
+    curve: list[tuple[int, float, float]] = []
+    for each in result.snapshots:
+        is_last = each is result.snapshots[-1]
+        is_decided = goal is None or (curve and curve[-1][2] <= goal)
+        if is_last or not is_decided:
+            curve.append((each.step, each.seconds, judge.loss(load_file(job.snapshot_file(each.step))[PROMPT])))
     final = curve[-1][2]
     wanted = final if goal is None else goal
     return SideFigures(
@@ -191,7 +196,7 @@ def _figures(job: Job, result: SideResult, judge: _Judge, number: int, goal: flo
         whole_mib=result.whole_bytes / _MIB,
         final_loss=final,
         seconds_to_reference=next((seconds for _, seconds, loss in curve if loss <= wanted), None),
-        curve=curve,
+        curve=tuple(curve),
     )
 
 

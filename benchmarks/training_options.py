@@ -10,6 +10,7 @@ from benchmarks.training_rows import ROW_KINDS
 
 DEFAULT_STEPS = 40
 DEFAULT_ROUNDS = 1
+DEFAULT_HELD_OUT = 60
 DEVICES = ("cpu", "cuda")
 
 
@@ -23,6 +24,8 @@ class TrainBenchOptions:
     device: str
     steps: int
     rounds: int
+    held_out: int
+    """Rows made up to be held out."""
     learning_rate: float | None
     out: Path
 
@@ -37,6 +40,7 @@ class TrainBenchFlags:
     device: str | None = None
     steps: str | None = None
     rounds: str | None = None
+    held_out: str | None = None
     learning_rate: str | None = None
     out: Path | None = None
 
@@ -57,6 +61,9 @@ def read_train_bench_options(flags: TrainBenchFlags, *, default_base: str, now: 
     device = read_choice("--device", flags.device or DEVICES[0], DEVICES, problems)
     steps = read_number("--steps", flags.steps, DEFAULT_STEPS, (1, 100_000), problems)
     rounds = read_number("--rounds", flags.rounds, DEFAULT_ROUNDS, (1, 100), problems)
+    held_out = read_number("--held-out", flags.held_out, DEFAULT_HELD_OUT, (1, 10_000), problems)
+    if flags.held_out is not None and data not in ROW_KINDS:
+        problems.append("--held-out: goes with rows that are made up only")
     learning_rate = _read_rate(flags.learning_rate, problems)
     out = flags.out or Path(f"train-bench-{now:%Y%m%d-%H%M%S}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -70,6 +77,7 @@ def read_train_bench_options(flags: TrainBenchFlags, *, default_base: str, now: 
         device=device,
         steps=steps,
         rounds=rounds,
+        held_out=held_out,
         learning_rate=learning_rate,
         out=out,
     )

@@ -99,25 +99,36 @@ def test_wrong_flags_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     flags = TrainBenchFlags(
-        data="nothing", device="tpu", steps="0", rounds="x", learning_rate="-1", out=tmp_path / "full"
+        data="nothing", device="tpu", steps="0", rounds="x", held_out="2", learning_rate="-1", out=tmp_path / "full"
     )
     with pytest.raises(WrongUsage) as refused:
         read_train_bench_options(flags, default_base="b", now=datetime.now(UTC))
     named = [problem.split()[0].rstrip(":") for problem in refused.value.problems]
-    assert named == ["--data", "--eval-data", "--device", "--steps", "--rounds", "--learning-rate", "--out"]
+    assert named == [
+        "--data",
+        "--eval-data",
+        "--device",
+        "--steps",
+        "--rounds",
+        "--held-out",
+        "--learning-rate",
+        "--out",
+    ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(ROW_KINDS))
 def test_the_command_measures_both_sides(tmp_path: Path, base: Path, kind: str) -> None:
     out = tmp_path / "results"
-    arguments = ["--base", str(base), "--data", kind, "--steps", "4", "--out", str(out)]
+    arguments = ["--base", str(base), "--data", kind, "--steps", "4", "--held-out", "8", "--out", str(out)]
     done = CliRunner().invoke(app, ["bench", "train", *arguments])
     assert done.exit_code == 0, done.output
     figures = json.loads((out / "results.json").read_text())
     assert [each["side"] for each in figures] == ["reference", "hotprompt"]
     assert all(each["tokens_per_second"] > 0 for each in figures)
     assert figures[0]["seconds_to_reference"] is not None
+    assert len(figures[0]["curve"]) == 1
+    assert figures[1]["curve"][-1][0] == 4
     assert (out / "results.md").read_text().strip() in done.output
 
 
