@@ -23,6 +23,7 @@ Task = Literal["auto", "classification", "text"]
 DEFAULT_INIT_TEXT = "Read the message and give the answer that is asked for, in the same form as in the examples."
 DEFAULT_NUM_VIRTUAL_TOKENS = 20
 """Length of a soft prompt that starts from the vocabulary or at random."""
+_SECONDS_PER_MINUTE = 60
 
 
 def _as_list(value: object) -> object:
@@ -255,6 +256,11 @@ class TrainConfig(BaseModel):
         if task_id >= info.data.get("num_tasks", task_id + 1):
             raise ValueError(f"{task_id} is not below num_tasks {info.data['num_tasks']}")
         return task_id
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Longest time of training."""
+        return None if self.max_minutes is None else self.max_minutes * _SECONDS_PER_MINUTE
 
     @property
     def starts_from_text(self) -> bool:

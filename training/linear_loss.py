@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 
-_LOGITS_BYTES = 32 << 20
-"""Most bytes of float32 logits that exist at a time."""
+_LOGITS_BYTES = 16 << 20
+"""Most bytes of float32 logits that exist at a time, unless so few rows have more."""
+_FEWEST_ROWS = 32
+"""Of a chunk: the output layer is read once for each, which takes as long as computing so many."""
 
 
 def summed_cross_entropy(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -23,7 +25,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         needs_gradient = ctx.needs_input_grad[0]
-        rows_per_chunk = max(1, _LOGITS_BYTES // (4 * len(head)))
+        rows_per_chunk = max(_FEWEST_ROWS, _LOGITS_BYTES // (4 * len(head)))
         total = torch.zeros((), device=hidden.device)
         gradients = []
         for rows, wanted in zip(hidden.split(rows_per_chunk), targets.split(rows_per_chunk), strict=True):

@@ -1,5 +1,6 @@
 """What a run shows while it works: a progress bar on a terminal, plain lines elsewhere. Knows no model and no data."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,10 +57,11 @@ class StepBar(TrainerCallback):
 
 
 class StepLines(TrainerCallback):
-    """Prints one line for each logged loss."""
+    """Prints one line for each logged loss. `max_seconds` is when the run ends at the latest."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, max_seconds: float | None) -> None:
         self._console = console
+        self._max_seconds = math.inf if max_seconds is None else max_seconds
         self._start = time.monotonic()
         self._speed = Speed(0)
 
@@ -81,7 +83,8 @@ class StepLines(TrainerCallback):
         if logs is None or "loss" not in logs:
             return
         elapsed = time.monotonic() - self._start
-        left = elapsed / state.global_step * (state.max_steps - state.global_step)
+        by_steps = elapsed / state.global_step * (state.max_steps - state.global_step)
+        left = max(0.0, min(by_steps, self._max_seconds - elapsed))
         say(
             self._console,
             f"step {state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  "
@@ -91,10 +94,10 @@ class StepLines(TrainerCallback):
 
 
 @contextmanager
-def training_progress(console: Console) -> Iterator[TrainerCallback]:
+def training_progress(console: Console, *, max_seconds: float | None = None) -> Iterator[TrainerCallback]:
     """A callback that shows the steps of a trainer while the context is open."""
     if not console.is_terminal:
-        yield StepLines(console)
+        yield StepLines(console, max_seconds=max_seconds)
         return
     with _bar(console) as progress:
         yield StepBar(progress, progress.add_task("training", total=None, note=""))

@@ -150,7 +150,10 @@ def _run_loop(
 ) -> LoopFacts:
     """Run the Trainer to its end or to Ctrl-C. Raises NothingTrained when no optimiser step was made."""
     interrupted = False
-    with _checkpoints(run, config) as (output_dir, checkpoint), training_progress(console) as reporter:
+    with (
+        _checkpoints(run, config) as (output_dir, checkpoint),
+        training_progress(console, max_seconds=config.max_seconds) as reporter,
+    ):
         with _nothing_to_save():
             trainer = build_trainer(
                 model,

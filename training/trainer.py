@@ -28,7 +28,6 @@ from training.memory import give_back
 from training.schedule import Clock, by_the_clock, one_step_on
 
 _LOG = logging.getLogger(__name__)
-_SECONDS_PER_MINUTE = 60
 _HELD_OUT_ON_THE_WAY = 256
 """Rows at most that a measurement on the way takes: it is made ten times, and has to tell better from worse only."""
 _SAME_KEYS = (
@@ -208,7 +207,7 @@ def build_trainer(
         batch_size=config.per_device_train_batch_size,
         tokens_per_pack=config.tokens_per_pack,
     )
-    clock = None if config.max_minutes is None else Clock(config.max_minutes * _SECONDS_PER_MINUTE)
+    clock = None if config.max_seconds is None else Clock(config.max_seconds)
     keeper = None
     if held_out and config.keep_best:
         keeper = BestKeeper(
