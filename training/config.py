@@ -47,7 +47,7 @@ Method = Literal["prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt
 DEFAULT_LEARNING_RATES: Mapping[str, float] = {
     "prompt_tuning": 2e-2,
     "p_tuning": 1e-3,
-    "prefix_tuning": 1e-3,
+    "prefix_tuning": 3e-3,
     "multitask_prompt_tuning": 1e-2,
     "lora": 1e-3,
     "ia3": 1e-2,

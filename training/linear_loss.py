@@ -30,10 +30,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         gradients = []
         for rows, wanted in zip(hidden.split(rows_per_chunk), targets.split(rows_per_chunk), strict=True):
             logits = (rows @ head.T).float()  # [chunk, vocabulary]
-            normaliser = logits.logsumexp(dim=1, keepdim=True)
-            total += (normaliser - logits.gather(1, wanted[:, None])).sum()
+            of_wanted = logits.gather(1, wanted[:, None])
+            highest = logits.amax(dim=1, keepdim=True)
+            shares = logits.sub_(highest).exp_()  # in place: logsumexp would make another matrix of this size
+            mass = shares.sum(dim=1, keepdim=True)
+            total += (mass.log() + highest - of_wanted).sum()
             if needs_gradient:
-                slope = logits.sub_(normaliser).exp_()
+                slope = shares.div_(mass)
                 slope.scatter_add_(1, wanted[:, None], slope.new_full((len(wanted), 1), -1.0))
                 gradients.append(slope.to(head.dtype) @ head)
         ctx.gradient = torch.cat(gradients) if gradients else None
