@@ -250,7 +250,7 @@ def train(
     flags = {key: value for key, value in locals().items() if key not in ("config", "set_", "preview", "api_key")}
     if preview is not None and name is None:
         flags["name"] = "preview"  # nothing is published
-    from training.config import load_train_config
+    from training.config_reading import load_train_config
     from training.errors import ConfigError, DataError, TrainingError
 
     try:
@@ -322,7 +322,7 @@ def evaluate(
     log_to_stderr(logging.WARNING)
     quiet_transformers()
     from adapters.errors import AdapterError, BaseModelError
-    from training.config import checked
+    from training.config_reading import checked
     from training.errors import ConfigError, DataError, TrainingError
     from training.evaluate_adapter import EvaluateConfig, evaluate_adapter
 

@@ -29,7 +29,8 @@ from transformers import (
 from adapters.base_model import choose_device, choose_dtype, load_weights
 from benchmarks.training_memory import PeakMemory
 from client.terminal import quiet_transformers
-from training.config import TrainConfig, load_train_config
+from training.config import TrainConfig
+from training.config_reading import load_train_config
 from training.model import add_adapter
 from training.prepare import PreparedRun, prepare_run
 from training.trainer import OneDeviceArguments, build_trainer

@@ -12,13 +12,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.config import TrainConfig, load_train_config
+    from training.config import TrainConfig
+    from training.config_reading import load_train_config
     from training.run import TrainResult, train
 
 _HOMES = {
     "TrainConfig": "training.config",
     "TrainResult": "training.run",
-    "load_train_config": "training.config",
+    "load_train_config": "training.config_reading",
     "train": "training.run",
 }
 __all__ = ["TrainConfig", "TrainResult", "load_train_config", "train"]

@@ -1,28 +1,20 @@
-"""TrainConfig: every setting of a training run, read from YAML, `--set` and flags. Loads no model and no data."""
+"""TrainConfig: every setting of a training run, and what each may be. Reads no file, loads no model and no data."""
 
-import difflib
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from adapters.embedded_base import EMBEDDED_BASE_NAME
 from adapters.home import default_store
 from adapters.naming import NAME_PATTERN, NAME_RULE
 from adapters.peft_config import MAX_RANK, MAX_TASKS, MAX_VIRTUAL_TOKENS
-from training.errors import ConfigError
+from training.methods import DEFAULT_INIT_TEXT, DEFAULT_LEARNING_RATES, METHODS_OF_KEYS, Method
 from training.row_forms import DataFormat
 
 Task = Literal["auto", "classification", "text"]
 """What held-out answers are measured as."""
 
-DEFAULT_INIT_TEXT = "Read the message and give the answer that is asked for, in the same form as in the examples."
-DEFAULT_NUM_VIRTUAL_TOKENS = 20
-"""Length of a soft prompt that starts from the vocabulary or at random."""
 _SECONDS_PER_MINUTE = 60
 
 
@@ -38,34 +30,6 @@ Sources = Annotated[
     Field(min_length=1, max_length=64),
 ]
 """Where rows come from: one source or several."""
-
-
-Settings = TypeVar("Settings", bound=BaseModel)
-
-Method = Literal["prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning", "lora", "ia3"]
-
-DEFAULT_LEARNING_RATES: Mapping[str, float] = {
-    "prompt_tuning": 2e-2,
-    "p_tuning": 1e-3,
-    "prefix_tuning": 3e-3,
-    "multitask_prompt_tuning": 1e-2,
-    "lora": 1e-3,
-    "ia3": 1e-2,
-}
-_METHODS_OF_KEYS: Mapping[str, tuple[Method, ...]] = {
-    "prompt_tuning_init": ("prompt_tuning", "multitask_prompt_tuning"),
-    "prompt_tuning_init_text": ("prompt_tuning", "multitask_prompt_tuning", "prefix_tuning"),
-    "prefix_tuning_init": ("prefix_tuning",),
-    "num_virtual_tokens": ("prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning"),
-    "num_tasks": ("multitask_prompt_tuning",),
-    "task_id": ("multitask_prompt_tuning",),
-    "encoder_hidden_size": ("p_tuning",),
-    "init_adapter": ("prompt_tuning", "prefix_tuning", "multitask_prompt_tuning", "lora", "ia3"),
-    "lora_r": ("lora",),
-    "lora_alpha": ("lora",),
-    "target_modules": ("lora",),
-}
-"""What keys of one method mean nothing to others."""
 
 
 class TrainConfig(BaseModel):
@@ -234,12 +198,12 @@ class TrainConfig(BaseModel):
         """One weight for each source of data."""
         return self.data_weights or (1.0,) * len(self.data)
 
-    @field_validator(*_METHODS_OF_KEYS)
+    @field_validator(*METHODS_OF_KEYS)
     @classmethod
     def _check_method(cls, value: Any, info: ValidationInfo) -> Any:
         assert info.field_name is not None
         method = info.data.get("method")
-        if method is not None and value is not None and method not in _METHODS_OF_KEYS[info.field_name]:
+        if method is not None and value is not None and method not in METHODS_OF_KEYS[info.field_name]:
             raise ValueError(f"means nothing to method {method}")
         return value
 
@@ -275,96 +239,9 @@ class TrainConfig(BaseModel):
     @property
     def keys_without_meaning(self) -> set[str]:
         """Keys that say nothing about this run's method."""
-        return {key for key, methods in _METHODS_OF_KEYS.items() if self.method not in methods}
+        return {key for key, methods in METHODS_OF_KEYS.items() if self.method not in methods}
 
     @property
     def init_text(self) -> str:
         """The text that an adapter which `starts_from_text` starts from."""
         return self.prompt_tuning_init_text or DEFAULT_INIT_TEXT
-
-
-def load_train_config(
-    config_file: Path | None, overrides: Sequence[str] = (), flags: Mapping[str, object] | None = None
-) -> TrainConfig:
-    """Settings from a YAML file, then `key=value` overrides, then flags by key; later ones win.
-
-    A flag whose value is None was not given. Relative paths count from the working directory.
-    Raises ConfigError with every mistake at once.
-    """
-    problems: list[str] = []
-    settings = _read_yaml(config_file) if config_file is not None else {}
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            problems.append(f"--set {override}: must be key=value")
-        else:
-            settings[key.strip()] = _override_value(value)
-    settings |= {key: value for key, value in (flags or {}).items() if value is not None}
-    return checked(TrainConfig, settings, problems=problems)
-
-
-def checked(kind: type[Settings], settings: Mapping[str, object], *, problems: Sequence[str] = ()) -> Settings:
-    """Settings of a kind. Raises ConfigError with every mistake, the `problems` found before among them."""
-    try:
-        config = kind.model_validate(dict(settings))
-    except ValidationError as error:
-        found = [_problem(detail, kind) for detail in error.errors()]
-        raise ConfigError([*problems, *found]) from None
-    if problems:
-        raise ConfigError(problems)
-    return config
-
-
-def config_yaml(config: TrainConfig) -> str:
-    """Every setting that means something to the run's method, as `--config` reads it again."""
-    settings = config.model_dump(mode="json", exclude=config.keys_without_meaning)
-    return yaml.safe_dump(settings, allow_unicode=True, sort_keys=False, width=1000)
-
-
-def scalars(settings: Mapping[str, object]) -> dict[str, str | int | float | bool | None]:
-    """Settings as a manifest holds them: what is a list becomes JSON text."""
-    return {
-        key: value if value is None or isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
-        for key, value in settings.items()
-    }
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"--config {path}: cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"--config {path}: not UTF-8 text"]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([f"--config {path}: not valid YAML: {' '.join(str(error).split())}"]) from None
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise ConfigError([f"--config {path}: must be 'key: value' lines"])
-    return {str(key): value for key, value in settings.items()}
-
-
-def _override_value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-
-
-def _problem(detail: ErrorDetails, kind: type[BaseModel]) -> str:
-    """One line: the key, what is wrong, what is allowed."""
-    key = str(detail["loc"][0])
-    value = detail["input"]
-    match detail["type"]:
-        case "missing":
-            return f"{key}: is required"
-        case "extra_forbidden":
-            close = difflib.get_close_matches(key, kind.model_fields, n=1)
-            return f"{key}: no such key" + (f" (did you mean {close[0]}?)" if close else "")
-        case "literal_error":
-            return f"{key}: {value!r} is not supported (supported: {detail['ctx']['expected']})"
-        case "value_error":
-            return f"{key}: {detail['ctx']['error']}"
-    rule = detail["msg"].removeprefix("Input ")
-    return f"{key}: {rule}, is {value!r}"

@@ -12,9 +12,10 @@ from transformers import PreTrainedModel, set_seed
 from adapters.base_model import BaseModel
 from adapters.files import MAX_FILE_BYTES
 from adapters.tensor_file import WEIGHTS_FILE
-from training.config import DEFAULT_NUM_VIRTUAL_TOKENS, TrainConfig
+from training.config import TrainConfig
 from training.errors import ConfigError
 from training.examples import Example
+from training.methods import DEFAULT_NUM_VIRTUAL_TOKENS
 from training.peft_configs import peft_config
 from training.starts import read_start, start_from_adapter, start_from_labels, start_from_text
 

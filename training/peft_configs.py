@@ -16,7 +16,8 @@ from peft import (
 )
 
 from adapters.base_model import BaseModel
-from training.config import Method, TrainConfig
+from training.config import TrainConfig
+from training.methods import Method
 
 _FAN_IN_FAN_OUT = ("gpt2",)
 """Model types whose linear modules hold their weight the other way round."""

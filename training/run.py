@@ -22,7 +22,8 @@ from adapters.probes import Probes
 from training.attention import prefer_plain_attention
 from training.card import model_card
 from training.checkpoints import open_checkpoints, remove_checkpoints, steps_done, tokens_seen
-from training.config import TrainConfig, config_yaml, scalars
+from training.config import TrainConfig
+from training.config_reading import config_yaml, scalars
 from training.errors import NothingTrained, PublishFailed, TrainingError
 from training.evaluate import Evaluation, Evaluator
 from training.export import adapter_files

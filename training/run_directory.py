@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from adapters.home import home_directory
-from training.config import TrainConfig, config_yaml
+from training.config import TrainConfig
+from training.config_reading import config_yaml
 from training.errors import TrainingError
 
 

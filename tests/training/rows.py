@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.config import TrainConfig, load_train_config
+from training.config import TrainConfig
+from training.config_reading import load_train_config
 
 ENGLISH = [
     {"instruction": f"Add {a} and {b}.", "input": "", "output": str(a + b)}

@@ -7,9 +7,11 @@ import pytest
 from rich.console import Console
 
 from adapters.home import default_store
-from training.config import DEFAULT_INIT_TEXT, TrainConfig, load_train_config
+from training.config import TrainConfig
+from training.config_reading import load_train_config
 from training.errors import ConfigError, TrainingError
 from training.gather import gather_rows
+from training.methods import DEFAULT_INIT_TEXT
 
 REQUIRED = {"data": "rows.jsonl", "name": "x"}
 

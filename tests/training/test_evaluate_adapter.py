@@ -17,7 +17,7 @@ from adapters.files import read_adapter_directory
 from adapters.store import AdapterStore
 from tests.tiny import Family, tiny_tokenizer
 from tests.training.rows import ENGLISH, write_jsonl
-from training.config import checked
+from training.config_reading import checked
 from training.conversation import Conversation
 from training.errors import DataError, TrainingError
 from training.evaluate_adapter import EvaluateConfig, evaluate_adapter

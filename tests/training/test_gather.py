@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.training.rows import ENGLISH, write_jsonl
-from training.config import load_train_config
+from training.config_reading import load_train_config
 from training.conversation import Conversation, alpaca
 from training.data import split_by_content, weighted
 from training.errors import DataError

@@ -19,7 +19,8 @@ from adapters.tensor_file import WEIGHTS_FILE
 from tests.tiny import Family, load_peft, tiny_model, tiny_tokenizer
 from tests.training.rows import ENGLISH, tiny_config, write_jsonl
 from training.batch_loss import PackedLoss, PaddedLoss
-from training.config import TrainConfig, load_train_config
+from training.config import TrainConfig
+from training.config_reading import load_train_config
 from training.errors import ConfigError
 from training.examples import Collator
 from training.model import add_adapter

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from tests.tiny import Family
 from tests.training.rows import tiny_config, write_jsonl
-from training.config import Method, load_train_config
+from training.config_reading import load_train_config
 from training.curve_picture import write_curve
 from training.errors import TrainingError
+from training.methods import Method
 from training.run import train
 from training.run_directory import open_run
 from training.trainer import LossPoint

@@ -21,7 +21,7 @@ from adapters.store import AdapterStore, read_card
 from adapters.weights import check_compatible
 from tests.tiny import Family, rows_of, save_tiny_base
 from tests.training.rows import CHINESE, ENGLISH, tiny_config, write_jsonl
-from training.config import load_train_config
+from training.config_reading import load_train_config
 from training.conversation import rows_digest
 from training.data import read_rows
 from training.errors import ConfigError, DataError, NothingTrained
