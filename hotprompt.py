@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.commands import bench_app
+from client.bare_flag import SweepCommand
 from client.commands import adapters_app, chat
 from client.terminal import FAILED, WRONG_USAGE, end, log_to_stderr, quiet_transformers, stderr, stdout
 
@@ -201,7 +202,7 @@ def serve(
         end(FAILED, str(error))
 
 
-@app.command()
+@app.command(cls=SweepCommand)
 def train(
     config: Annotated[Path | None, typer.Option(help="YAML file with settings, as in examples/.")] = None,
     set_: Annotated[
@@ -237,6 +238,14 @@ def train(
         str | None, typer.Option(envvar="HOTPROMPT_API_KEY", help="Key for that server.", show_envvar=True)
     ] = None,
     method: Annotated[str | None, typer.Option(help="Kind of adapter. Default: prompt_tuning.")] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[KEY=VALUE,...]",
+            help="Try learning rates and starts in short runs first, together, and train the best: alone for the usual "
+            "grid, or as learning_rate=0.003,0.01; may be repeated.",
+        ),
+    ] = None,
     max_steps: Annotated[str | None, typer.Option(help="Optimiser steps. Default: as many as the epochs have.")] = None,
     max_minutes: Annotated[
         str | None, typer.Option(help="Longest time of training; the learning rate goes through its course in it.")

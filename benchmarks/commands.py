@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -162,6 +162,33 @@ def bench_train(
     except (BaseModelError, SideFailed, TrainingError, OSError) as error:
         end(FAILED, str(error))
     typer.echo(results_table(figures))
+
+
+@bench_app.command("sweep")
+def bench_sweep(
+    base: Annotated[str | None, typer.Option(help="Base model, as in hotprompt serve.")] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="cpu or cuda.")] = "cpu",
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Optimiser steps of each prompt.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, max=256, help="Rows of a step.")] = 4,
+    data: Annotated[Literal["labels", "answers"], typer.Option(help="Kind of rows that are made up.")] = "labels",
+) -> None:
+    """Measure a sweep of six prompts trained together against six runs one after another."""
+    from adapters.embedded_base import EMBEDDED_BASE_NAME
+    from adapters.errors import BaseModelError
+    from benchmarks.sweep_bench import bench_sweep as run
+    from client.terminal import quiet_transformers
+    from training.errors import TrainingError
+
+    quiet_transformers()
+    say = typer.echo
+    name = base or EMBEDDED_BASE_NAME
+    try:
+        figures = run(name, device=device, steps=steps, rows=data, rows_of_step=batch_size, say=say)
+    except (BaseModelError, TrainingError) as error:
+        end(FAILED, str(error))
+    say(f"{figures.candidates} prompts, {figures.steps} steps of {figures.rows_of_step} rows, {figures.dtype}")
+    say(f"together: {figures.together:.1f} s; one after another: {figures.one_by_one:.1f} s; ratio {figures.ratio:.2f}")
+    say(f"largest gap between the held-out losses of a prompt: {figures.largest_gap:.4f}")
 
 
 @bench_app.command("http")

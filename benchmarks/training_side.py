@@ -160,10 +160,9 @@ def _hotprompt(
     taker = SnapshotTaker(job, lambda: _prompt_of(model))
     trainer = build_trainer(
         model,
-        run.train.examples,
+        run,
         config,
         device=device,
-        pad_id=run.base.tokenizer.eos_token_id,
         output_dir=output_dir,
         reporter=taker,
     )

@@ -1,6 +1,6 @@
 """The loss of a batch, a piece that fits in memory at a time. Knows models and batches, no training loop."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -11,7 +11,7 @@ from training.loss import summed_answer_loss
 from training.packed_model import PackedModel, can_pack
 from training.packing import cut_packs, unpadded_rows
 
-_TOKENS_PER_PACK = {"cpu": 384, "cuda": 8192}
+TOKENS_PER_PACK = {"cpu": 384, "cuda": 8192}
 """Where more make a step no faster."""
 _ROWS_PER_BATCH = 16
 """Of held-out rows."""
@@ -68,20 +68,30 @@ def choose_batch_loss(
 ) -> BatchLoss:
     """Packs where they are asked for and the model's family is known to allow them."""
     if packing and can_pack(model):
-        return PackedLoss(model, max_tokens=tokens_per_pack or _TOKENS_PER_PACK[device.type])
+        return PackedLoss(model, max_tokens=tokens_per_pack or TOKENS_PER_PACK[device.type])
     return PaddedLoss(model, max_rows=_ROWS_PER_FORWARD_ON_CPU if device.type == "cpu" else batch_size)
 
 
 def held_out_loss(loss: BatchLoss, examples: Sequence[Example], *, device: torch.device) -> float:
     """Mean cross entropy in nats per answer token, the way training computes it; nothing is generated."""
-    total, tokens = 0.0, 0
+    return float(held_out_losses(loss.pieces, examples, device=device))
+
+
+def held_out_losses(
+    pieces: Callable[[dict[str, torch.Tensor]], Iterator[torch.Tensor]],
+    examples: Sequence[Example],
+    *,
+    device: torch.device,
+) -> torch.Tensor:
+    """The same of whatever shape the pieces have, in float64."""
+    total, tokens = torch.zeros((), dtype=torch.float64, device=device), 0
     collate = Collator(pad_id=0)
     ordered = sorted(examples, key=lambda example: example.length)
     with torch.no_grad():
         for start in range(0, len(ordered), _ROWS_PER_BATCH):
             features = [example.features() for example in ordered[start : start + _ROWS_PER_BATCH]]
             batch = {name: tensor.to(device) for name, tensor in collate(features).items()}
-            total += sum(piece.item() for piece in loss.pieces(batch))
+            total = sum((piece.double() for piece in pieces(batch)), total)
             tokens += int((batch["labels"][:, 1:] != IGNORED_LABEL).sum())
     return total / max(tokens, 1)
 

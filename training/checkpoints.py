@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -19,6 +20,7 @@ from training.errors import ConfigError
 RUN_FILE = "run.json"
 TRAINED_FILE = "trained.safetensors"
 STATE_FILE = "trainer_state.json"
+_SWEEP_FILE = "sweep.json"
 _MARKER = "complete"
 _PREFIX = "checkpoint-"
 
@@ -44,8 +46,29 @@ def open_checkpoints(directory: Path, run: Mapping[str, object]) -> Path | None:
     return max(_checkpoints(directory), key=_step, default=None)
 
 
+def recall_sweep(directory: Path) -> dict[str, Any] | None:
+    """What `remember_sweep` left for a run that was interrupted later; None where there is nothing."""
+    try:
+        return dict(json.loads((directory / _SWEEP_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def remember_sweep(directory: Path, facts: Mapping[str, object]) -> None:
+    """Keep what a sweep found, brought to the disk before it gets its name. Raises ConfigError."""
+    unnamed = directory / f".{_SWEEP_FILE}"
+    try:
+        unnamed.write_text(json.dumps(dict(facts), ensure_ascii=False) + "\n", encoding="utf-8")
+        _flush(unnamed)
+        unnamed.replace(directory / _SWEEP_FILE)
+        _flush(directory)
+    except OSError as error:
+        raise ConfigError([f"checkpoint_dir: {directory} cannot be used: {error}"]) from None
+
+
 def remove_checkpoints(directory: Path) -> None:
     """What a finished run needs no more; its settings stay."""
+    (directory / _SWEEP_FILE).unlink(missing_ok=True)
     for checkpoint in _checkpoints(directory):
         shutil.rmtree(checkpoint, ignore_errors=True)
 

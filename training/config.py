@@ -32,6 +32,29 @@ Sources = Annotated[
 """Where rows come from: one source or several."""
 
 
+def _as_grid(value: object) -> object:
+    """`default` is an empty grid; `key=value,value` lines, as the command line has them, become a mapping."""
+    lines = [value] if isinstance(value, str) else value
+    if not isinstance(lines, list | tuple):
+        return value
+    grid: dict[str, list[str]] = {}
+    for line in lines:
+        key, equals, values = str(line).partition("=")
+        if line == "default" and len(lines) == 1:
+            return {}
+        if not equals:
+            raise ValueError(f"{line!r} must be 'default' or key=value,value")
+        grid[key.strip()] = [each.strip() for each in values.split(",")]
+    return grid
+
+
+SweepKey = Literal["learning_rate", "init", "weight_decay"]
+Grid = Annotated[
+    dict[SweepKey, Annotated[tuple[float | str, ...], Field(min_length=1, max_length=16)]], BeforeValidator(_as_grid)
+]
+"""Values to try of some keys; where there is none, the method's default grid."""
+
+
 class TrainConfig(BaseModel):
     """Settings of one run. A key that transformers' TrainingArguments has too is named and meant as there."""
 
@@ -130,6 +153,13 @@ class TrainConfig(BaseModel):
     """decides the order of the rows and random virtual tokens"""
     logging_steps: int = Field(default=10, ge=1)
     """optimiser steps between two reported losses"""
+
+    sweep: Grid | None = None
+    """values of learning_rate, init and weight_decay to try in short runs before this one; {} is the default grid"""
+    sweep_steps: int | None = Field(default=None, ge=2)
+    """optimiser steps of a short run; by default a fifth of the run, 10 to 60"""
+    sweep_halving: bool = True
+    """after half of them, the worse half of the candidates that are trained together is dropped"""
 
     eval_task: Task = "auto"
     """what held-out answers are measured as: labels or free text; auto takes few, short, repeated ones for labels"""

@@ -62,6 +62,13 @@ def add_adapter(
     return model
 
 
+def remove_adapter(model: PeftModel) -> None:
+    """Leave the base as it was before `add_adapter`: only weight deltas lie in it."""
+    if not model.active_peft_config.is_prompt_learning:
+        tuner: Any = model.base_model
+        tuner.unload()
+
+
 def num_virtual_tokens(base: BaseModel, config: TrainConfig) -> int:
     """The configured length, or that of the adapter or the text that it starts from; 0 of a method without any."""
     if config.method in _DELTAS:

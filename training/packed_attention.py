@@ -20,6 +20,38 @@ class GivenKV:
     values: torch.Tensor
 
 
+def attend_together(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    layout: Layout,
+    scale: float,
+    given: GivenKV | None = None,
+    slopes: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`pack_attention` for several models with packs of one layout: query `[models, H, T, D]`; `[models, T, H, D]`.
+
+    Heads do not see one another, so that models are nothing but more heads: each of Hkv becomes `models` of them. The
+    `given` keys and values are of `Hkv * models` heads already.
+    """
+    models, heads, tokens, width = query.shape
+    kv_heads = key.shape[1]
+    groups = heads // kv_heads
+    queries = query.view(models, kv_heads, groups, tokens, width).transpose(0, 1).reshape(-1, tokens, width)
+    mixed = pack_attention(
+        queries,
+        key.transpose(0, 1).flatten(0, 1),
+        value.transpose(0, 1).flatten(0, 1),
+        layout=layout,
+        scale=scale,
+        given=given,
+        slopes=None if slopes is None else slopes.repeat_interleave(models),
+    )
+    by_model = mixed.view(tokens, kv_heads, models, groups, -1).permute(2, 0, 1, 3, 4)
+    return by_model.reshape(models, tokens, heads, -1)
+
+
 def pack_attention(
     query: torch.Tensor,
     key: torch.Tensor,

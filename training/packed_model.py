@@ -16,7 +16,7 @@ from transformers.models.bloom.modeling_bloom import BloomAttention, _get_alibi_
 
 from training.lean_layers import lighten
 from training.linear_loss import summed_cross_entropy
-from training.packed_attention import GivenKV, pack_attention
+from training.packed_attention import GivenKV, attend_together
 from training.packing import Layout, PackedRow, make_pack
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "bloom")
@@ -45,35 +45,43 @@ class PackedModel:
 
     def summed_loss(self, rows: Sequence[PackedRow]) -> torch.Tensor:
         """Sum of the cross entropy of all labelled positions of the rows, in nats. Rows without one are not allowed."""
-        config = self._model.active_peft_config
+        return self.summed_losses([self._model], rows)[0]
+
+    def summed_losses(self, models: Sequence[PeftModel], rows: Sequence[PackedRow]) -> torch.Tensor:
+        """The same of several adapters on this base, `[models]`, in one pass: each has its own copy of the rows.
+
+        More than one of them must be virtual tokens of one kind and number.
+        """
+        config = models[0].active_peft_config
         embed = self._base.get_input_embeddings()
-        prompt, given = None, None
+        prompts, given = None, None
         if config.peft_type == PeftType.PREFIX_TUNING:
-            given = self._given_kv()
+            given = self._given_kv(models)
         elif config.is_prompt_learning:
-            prompt = self._model.get_prompt(batch_size=1)[0]
+            prompts = torch.stack([model.get_prompt(batch_size=1)[0] for model in models])  # [models, n, hidden_size]
         pack = make_pack(
             rows,
-            num_virtual_tokens=0 if prompt is None else len(prompt),
+            num_virtual_tokens=0 if prompts is None else prompts.shape[1],
             first_position=0 if given is None else given[0].keys.shape[1],
             device=self._base.device,
         )
-        embeddings = embed(pack.ids)  # [T, hidden_size]
-        if prompt is not None:
-            embeddings = torch.cat([prompt.to(embeddings.dtype), embeddings])
+        embeddings = embed(pack.ids).expand(len(models), -1, -1)  # [models, T, hidden_size]
+        if prompts is not None:
+            embeddings = torch.cat([prompts.to(embeddings.dtype), embeddings], dim=1)
         hidden = self._hidden_states(embeddings, pack.positions, pack.layout, given)
         head = self._base.get_output_embeddings().weight
-        return summed_cross_entropy(hidden.index_select(0, pack.predictors), head, pack.targets)
+        predicting = hidden.index_select(1, pack.predictors)
+        return torch.stack([summed_cross_entropy(each, head, pack.targets) for each in predicting])
 
     def _hidden_states(
         self, embeddings: torch.Tensor, positions: torch.Tensor, layout: Layout, given: Sequence[GivenKV] | None
     ) -> torch.Tensor:
-        """`[T, hidden_size]`, behind the last norm."""
+        """`[models, T, hidden_size]` of embeddings of that shape, behind the last norm."""
         body = self._base.base_model
         own_positions = {} if self._base.config.model_type == "bloom" else {"position_ids": positions[None]}
         with self._attention(layout, given):
-            output = body(inputs_embeds=embeddings[None], use_cache=False, **own_positions)
-        hidden: torch.Tensor = output.last_hidden_state[0]
+            output = body(inputs_embeds=embeddings, use_cache=False, **own_positions)
+        hidden: torch.Tensor = output.last_hidden_state
         return hidden
 
     @contextmanager
@@ -86,14 +94,10 @@ class PackedModel:
         finally:
             self._base.config._attn_implementation = usual
 
-    def _given_kv(self) -> list[GivenKV]:
-        """Keys and values of each layer from PEFT's prefix encoder: rows of `layers * 2 * heads * head_dim`."""
-        config = self._model.active_peft_config
-        encoder = self._model.prompt_encoder[self._model.active_adapter]
-        tokens = self._model.prompt_tokens[self._model.active_adapter][: config.num_virtual_tokens]
-        rows = encoder(tokens[None].to(self._base.device))[0]
-        heads = config.num_attention_heads
-        by_layer = rows.view(len(rows), config.num_layers, 2, heads, -1).permute(1, 2, 3, 0, 4)  # [layers, 2, H, n, D]
+    def _given_kv(self, models: Sequence[PeftModel]) -> list[GivenKV]:
+        """Keys and values of each layer, those of each head for all models, as `attend_together` folds them."""
+        each = [_of_prefix(model, self._base.device) for model in models]
+        by_layer = torch.stack(each, dim=3).flatten(2, 3)  # [layers, 2, Hkv * models, n, D]
         return [GivenKV(keys, values) for keys, values in by_layer]
 
 
@@ -119,7 +123,7 @@ class _Layers:
     def interface(
         self,
         module: torch.nn.Module,
-        query: torch.Tensor,  # [1, H, T, D]
+        query: torch.Tensor,  # [models, H, T, D]
         key: torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor | None,
@@ -130,7 +134,7 @@ class _Layers:
         """The signature that AttentionInterface asks for."""
         del attention_mask
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        return self.attend(int(module.layer_idx), query[0], key[0], value[0], scale=scale)[None], None  # type: ignore[arg-type]
+        return self.attend(int(module.layer_idx), query, key, value, scale=scale), None  # type: ignore[arg-type]
 
     def attend(
         self,
@@ -142,10 +146,10 @@ class _Layers:
         scale: float,
         slopes: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """`[T, H, D]`; see `pack_attention`."""
+        """`[models, T, H, D]`; see `pack_attention`."""
         assert self._layout is not None
         given = None if self._given is None else self._given[layer]
-        return pack_attention(query, key, value, layout=self._layout, scale=scale, given=given, slopes=slopes)
+        return attend_together(query, key, value, layout=self._layout, scale=scale, given=given, slopes=slopes)
 
 
 def can_pack(model: PeftModel) -> bool:
@@ -165,16 +169,25 @@ def can_pack(model: PeftModel) -> bool:
     )
 
 
+def _of_prefix(model: PeftModel, device: torch.device) -> torch.Tensor:
+    """`[layers, 2, Hkv, n, D]` from PEFT's prefix encoder: rows of `layers * 2 * heads * head_dim`."""
+    config = model.active_peft_config
+    encoder = model.prompt_encoder[model.active_adapter]
+    tokens = model.prompt_tokens[model.active_adapter][: config.num_virtual_tokens]
+    rows: torch.Tensor = encoder(tokens[None].to(device))[0]
+    return rows.view(len(rows), config.num_layers, 2, config.num_attention_heads, -1).permute(1, 2, 3, 0, 4)
+
+
 def _bloom(
     module: Any, usual: Any, layers: _Layers, hidden_states: torch.Tensor, residual: torch.Tensor, **others: Any
 ) -> Any:
     """BLOOM's attention, which asks no interface: its own projections around the pack's attention."""
     if not layers.is_attending:
         return usual(hidden_states, residual, **others)
-    query, key, value = module._reshape(module.query_key_value(hidden_states))  # [1, H, T, D] each
+    query, key, value = module._reshape(module.query_key_value(hidden_states))  # [models, H, T, D] each
     slopes = _get_alibi_slopes(module.num_heads, hidden_states.device)
-    mixed = layers.attend(module.layer_idx, query[0], key[0], value[0], scale=module.inv_norm_factor, slopes=slopes)
-    return module.dense(mixed.flatten(1)[None]) + residual, None
+    mixed = layers.attend(module.layer_idx, query, key, value, scale=module.inv_norm_factor, slopes=slopes)
+    return module.dense(mixed.flatten(2)) + residual, None
 
 
 def _no_mask(**_: Any) -> None:

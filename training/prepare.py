@@ -32,6 +32,11 @@ class PreparedRun:
     held_out: Sequence[Example] | None
     data_digest: str
 
+    @property
+    def pad_id(self) -> int:
+        """What batches are filled up with; nothing sees it."""
+        return int(self.base.tokenizer.eos_token_id)
+
 
 def prepare_run(config: TrainConfig, console: Console) -> PreparedRun:
     """Read the data, open the base model, and cut everything into tokens.

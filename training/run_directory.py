@@ -38,6 +38,10 @@ class RunDirectory:
         return self.path / "evaluation.json"
 
     @property
+    def sweep(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
     def confusion(self) -> Path:
         return self.path / "confusion.png"
 
@@ -72,8 +76,11 @@ class RunDirectory:
 
     def write_evaluation(self, facts: Mapping[str, object]) -> None:
         """Raises TrainingError."""
-        with _written(self.evaluation):
-            self.evaluation.write_text(json.dumps(dict(facts), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        _write_json(self.evaluation, facts)
+
+    def write_sweep(self, facts: Mapping[str, object]) -> None:
+        """Raises TrainingError."""
+        _write_json(self.sweep, facts)
 
 
 def open_run(config: TrainConfig) -> RunDirectory:
@@ -87,6 +94,11 @@ def open_run(config: TrainConfig) -> RunDirectory:
         run.config.write_text(config_yaml(config), encoding="utf-8")
         run.metrics.touch()
     return run
+
+
+def _write_json(path: Path, facts: Mapping[str, object]) -> None:
+    with _written(path):
+        path.write_text(json.dumps(dict(facts), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def _new_path(name: str) -> Path:

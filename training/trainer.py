@@ -25,6 +25,7 @@ from training.checkpoints import load_trained, mark_whole, save_trained
 from training.config import TrainConfig
 from training.examples import IGNORED_LABEL, Collator, Example
 from training.memory import give_back
+from training.prepare import PreparedRun
 from training.schedule import Clock, by_the_clock, one_step_on
 
 _LOG = logging.getLogger(__name__)
@@ -147,6 +148,11 @@ class AdapterTrainer(Trainer):
         if self.keeper is not None:
             self.keeper.load(Path(resume_from_checkpoint))
 
+    def held_out_loss(self, examples: Sequence[Example]) -> float:
+        """Nats per answer token of the adapter as it is."""
+        assert isinstance(self.model, PeftModel)
+        return _held_out_loss(self.model, self._batch_loss, examples)
+
     @property
     def losses(self) -> list[LossPoint]:
         """The logged losses so far."""
@@ -186,19 +192,17 @@ class LogLastStep(TrainerCallback):
 
 def build_trainer(
     model: PeftModel,
-    examples: Sequence[Example],
+    run: PreparedRun,
     config: TrainConfig,
     *,
     device: torch.device,
-    pad_id: int,
     output_dir: Path,
     reporter: TrainerCallback,
-    held_out: Sequence[Example] | None = None,
     report: Callable[[str], None] = _LOG.info,
 ) -> AdapterTrainer:
     """A trainer that is ready to run. It writes checkpoints into `output_dir` where the run has a `checkpoint_dir`.
 
-    With `held_out` rows it keeps the best adapter, as the configuration says, and tells `report` of it.
+    With held-out rows it keeps the best adapter, as the configuration says, and tells `report` of it.
     """
     batch_loss = choose_batch_loss(
         model,
@@ -209,16 +213,37 @@ def build_trainer(
     )
     clock = None if config.max_seconds is None else Clock(config.max_seconds)
     keeper = None
-    if held_out and config.keep_best:
+    if run.held_out and config.keep_best:
         keeper = BestKeeper(
             model,
-            partial(_held_out_loss, model, batch_loss, _evenly(held_out, _HELD_OUT_ON_THE_WAY)),
+            partial(_held_out_loss, model, batch_loss, _evenly(run.held_out, _HELD_OUT_ON_THE_WAY)),
             every=config.eval_steps,
             clock=clock,
             patience=config.early_stopping_patience,
             report=report,
         )
-    arguments = OneDeviceArguments(
+    trainer = AdapterTrainer(
+        batch_loss=batch_loss,
+        keeper=keeper,
+        clock=clock,
+        model=model,
+        args=training_arguments(config, device=device, output_dir=output_dir),
+        train_dataset=[example.features() for example in run.train.examples],
+        data_collator=Collator(run.pad_id),
+        callbacks=[
+            LogLastStep(),
+            *([] if clock is None else [StopInTime(clock)]),
+            *([] if keeper is None else [keeper]),  # behind the clock: it measures once more where the run ends
+            reporter,
+        ],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def training_arguments(config: TrainConfig, *, device: torch.device, output_dir: Path) -> TrainingArguments:
+    """The run's settings as Trainer has them."""
+    return OneDeviceArguments(
         output_dir=str(output_dir),
         max_steps=-1 if config.max_steps is None else config.max_steps,  # Trainer's way to say "by epochs"
         use_cpu=device.type == "cpu",
@@ -233,23 +258,6 @@ def build_trainer(
         disable_tqdm=True,
         **{key: getattr(config, key) for key in _SAME_KEYS},
     )
-    trainer = AdapterTrainer(
-        batch_loss=batch_loss,
-        keeper=keeper,
-        clock=clock,
-        model=model,
-        args=arguments,
-        train_dataset=[example.features() for example in examples],
-        data_collator=Collator(pad_id),
-        callbacks=[
-            LogLastStep(),
-            *([] if clock is None else [StopInTime(clock)]),
-            *([] if keeper is None else [keeper]),  # behind the clock: it measures once more where the run ends
-            reporter,
-        ],
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _held_out_loss(model: PeftModel, batch_loss: BatchLoss, examples: Sequence[Example]) -> float:

@@ -32,9 +32,7 @@ def test_the_files_of_an_adapter_give_the_logits_of_the_trained_model(
     trained = add_adapter(load_weights(run.base.path, dtype=torch.float32, device=CPU), run.base, config, [])
     untrained_prompt = trained.get_prompt(batch_size=1).detach().clone()
     with training_progress(console) as reporter:
-        build_trainer(
-            trained, run.train.examples, config, device=CPU, pad_id=0, output_dir=tmp_path, reporter=reporter
-        ).train()
+        build_trainer(trained, run, config, device=CPU, output_dir=tmp_path, reporter=reporter).train()
     draft = ManifestDraft(base=run.base.identity, chat_format=run.chat_format)
     for name, content in adapter_files(trained, draft, base_name="tiny", card="").by_name().items():
         (tmp_path / "adapter").mkdir(exist_ok=True)

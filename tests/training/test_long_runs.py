@@ -49,7 +49,7 @@ def _lose_power(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
         trainer.add_callback(Plug())
         return trainer
 
-    monkeypatch.setattr("training.run.build_trainer", build)
+    monkeypatch.setattr("training.loop.build_trainer", build)
 
 
 def _prompt(result: TrainResult, store: Path) -> torch.Tensor:

@@ -84,7 +84,7 @@ def test_a_run_ends_when_its_time_is_up_and_is_measured_there(tmp_path: Path, ba
 
 
 def test_a_clock_and_checkpoints_exclude_each_other(tmp_path: Path, bases: dict[Family, Path]) -> None:
-    from training.config import load_train_config
+    from training.config_reading import load_train_config
 
     flags = {"base": str(bases["llama"]), "data": "rows.jsonl", "name": "x", "max_minutes": "5"}
     assert load_train_config(None, [], flags).max_minutes == 5

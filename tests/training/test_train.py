@@ -234,7 +234,7 @@ def test_ctrl_c_while_the_trainer_is_built_saves_nothing(
         signal.raise_signal(signal.SIGINT)
         return trainer
 
-    monkeypatch.setattr("training.run.build_trainer", build_and_press_ctrl_c)
+    monkeypatch.setattr("training.loop.build_trainer", build_and_press_ctrl_c)
     with pytest.raises(NothingTrained, match="there is nothing to save"):
         train(tiny_config(bases["llama"], tmp_path), console=_quiet())
     assert AdapterStore(tmp_path / "store").names() == []
