@@ -225,6 +225,9 @@ def train(
         int | None,
         typer.Option(min=1, max=1000, help="Print so many rows as the model will see them, and train nothing."),
     ] = None,
+    data_cache: Annotated[
+        bool | None, typer.Option("--data-cache/--no-data-cache", help="Keep rows in tokens for the next run.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name to publish the adapter under.")] = None,
     store: Annotated[
         str | None,

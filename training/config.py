@@ -117,6 +117,9 @@ class TrainConfig(BaseModel):
     max_length: int = Field(default=512, ge=2)
     """prompt and answer are cut here; in tokens, virtual tokens not counted"""
 
+    data_cache: bool = True
+    """rows in tokens are kept in HOTPROMPT_HOME, and read from there by the next run that has the same"""
+
     per_device_train_batch_size: int = Field(default=8, ge=1)
     """rows of one batch"""
     packing: bool = True

@@ -21,7 +21,7 @@ from training.progress import say, training_progress
 from training.run_directory import RunDirectory
 from training.trainer import LossPoint, build_trainer
 
-_NOT_DECISIVE = {"store", "publish", "run_dir", "checkpoint_dir", "save_steps"}
+_NOT_DECISIVE = {"data_cache", "store", "publish", "run_dir", "checkpoint_dir", "save_steps"}
 """Keys that do not change the course of a run."""
 
 

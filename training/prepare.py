@@ -14,6 +14,7 @@ from adapters.naming import check_name
 from adapters.store import AdapterStore
 from training.config import TrainConfig
 from training.conversation import Conversation, rows_digest
+from training.data_cache import DataCache, cache_key
 from training.errors import ConfigError, DataError
 from training.examples import EncodedRows, Example, encode_rows
 from training.gather import gather_rows
@@ -83,6 +84,30 @@ def _chat_format(base: BaseModel, config: TrainConfig) -> ChatFormat:
     return chat_format.model_copy(update={"system_prompt": config.system_prompt})
 
 
+def _cut(
+    key: str,
+    rows: Sequence[Conversation],
+    base: BaseModel,
+    chat_format: ChatFormat,
+    config: TrainConfig,
+    console: Console,
+) -> EncodedRows:
+    """Rows in tokens, from an earlier run where it had the same."""
+    cache = DataCache(home_directory() / "prepared")
+    known_as = cache_key(rows, base, chat_format, max_length=config.max_length) if config.data_cache else None
+    known = None if known_as is None else cache.read(known_as)
+    if known is not None:
+        say(console, f"{key}: prepared before")
+        return known
+    try:
+        encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
+    except ChatFormatError as error:
+        raise ConfigError([f"chat_format: {error}"]) from error
+    if known_as is not None:
+        cache.write(known_as, encoded)
+    return encoded
+
+
 def _encode(
     key: str,
     rows: Sequence[Conversation],
@@ -91,10 +116,7 @@ def _encode(
     config: TrainConfig,
     console: Console,
 ) -> EncodedRows:
-    try:
-        encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
-    except ChatFormatError as error:
-        raise ConfigError([f"chat_format: {error}"]) from error
+    encoded = _cut(key, rows, base, chat_format, config, console)
     if all(example.is_lost for example in encoded.examples):
         raise DataError([f"{key}: no row keeps any of its answer within max_length {config.max_length}"])
     say(console, f"{key}: {len(rows):,} rows, the longest has {encoded.longest} tokens")

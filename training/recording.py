@@ -34,6 +34,7 @@ _KEYS_OF_THIS_MACHINE = {
     "publish",
     "run_dir",
     "checkpoint_dir",
+    "data_cache",
     "name",
     "init_adapter",
 }

@@ -43,5 +43,6 @@ def tiny_config(base: Path, tmp_path: Path, rows: Sequence[object] = ENGLISH, **
         "warmup_steps": 0,
         "dtype": "float32",
         "device": "cpu",
+        "data_cache": False,
     }
     return load_train_config(None, [], defaults | settings)
