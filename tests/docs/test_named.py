@@ -17,6 +17,7 @@ OF_OTHERS = {
     "--enable-request-id-headers": "vllm serve",
     "--enable-scale-out": "vllm serve",
     "--format": "tar",
+    "--time": "docker stop",
 }
 """Flags of other people's programs."""
 OTHER_VARIABLES = {"HOTPROMPT_HOME", "HOTPROMPT_API_KEY"}
