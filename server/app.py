@@ -37,6 +37,7 @@ from server.api.auth import KeyRing
 from server.api.body_limit import BodyLimitMiddleware
 from server.api.cross_origin import CrossOriginMiddleware
 from server.api.deps import Parts
+from server.api.foreign_origins import ForeignOriginsMiddleware
 from server.api.json_guard import JsonGuardMiddleware
 from server.api.limits import RateLimits
 from server.api.observing import Observer, ObservingMiddleware
@@ -141,6 +142,7 @@ def create_app(services: Services, settings: Settings, *, tracing: Tracing | Non
     app.add_middleware(JsonGuardMiddleware)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(AnswerHeadersMiddleware)
+    app.add_middleware(ForeignOriginsMiddleware, allowed=settings.cors_origins)
     if settings.cors_origins:
         app.add_middleware(CrossOriginMiddleware, origins=settings.cors_origins)
     app.add_middleware(RequestIdMiddleware)
