@@ -62,14 +62,21 @@ export function mount(section, { api, keys }) {
     ),
     settings,
   );
-  document.addEventListener("keydown", (event) => {
-    const isHere = section.contains(event.target) || event.target === document.body; // a button may have gone with the focus
-    if (event.key === "Escape" && isHere && !section.hidden) session.stopAll();
-  });
+  document.addEventListener("keydown", stopByKey); // wherever the focus is: a button that is gone leaves it nowhere
   showAll();
   composer.grow();
-  if (matchMedia("(hover: hover)").matches) composer.focus();
+  goToComposer();
   findModel();
+
+  function stopByKey(event) {
+    if (event.key !== "Escape" || event.isComposing) return;
+    if (!section.hidden && !document.querySelector("dialog[open]")) session.stopAll();
+  }
+
+  /** Let the next key be part of a message; on a phone that would bring up its keyboard. */
+  function goToComposer() {
+    if (matchMedia("(hover: hover)").matches) composer.focus();
+  }
 
   /** Begin with the base model where nothing was chosen; or with the first that this key may use. */
   async function findModel() {
@@ -96,7 +103,7 @@ export function mount(section, { api, keys }) {
   function choose(model) {
     conversation.lanes.splice(1);
     setModel(conversation.lanes[0], model);
-    composer.focus();
+    goToComposer();
   }
 
   function add() {
@@ -116,7 +123,7 @@ export function mount(section, { api, keys }) {
 
   function begin() {
     session.clear();
-    composer.focus();
+    goToComposer();
   }
 
   function toggleSettings() {
@@ -160,7 +167,7 @@ export function mount(section, { api, keys }) {
   function actionsOf(exchange, lane, isLast) {
     return {
       stop: () => session.stop(exchange.answers[lane.id]),
-      regenerate: isLast ? () => session.regenerate(exchange, lane) : null,
+      regenerate: isLast ? () => regenerate(exchange, lane) : null,
       pick: () => pick(lane),
       showSeen: () => showSeen(api, [bodyOfAnswer(conversation, lane, exchange)]),
       showCode: () => showCode([bodyOfAnswer(conversation, lane, exchange)], keys.current() !== null),
@@ -183,6 +190,16 @@ export function mount(section, { api, keys }) {
     });
   }
 
+  function regenerate(exchange, lane) {
+    session.regenerate(exchange, lane);
+    goToComposer(); // the button that was pressed is gone
+  }
+
+  function compose(text) {
+    composer.write(text);
+    composer.focus();
+  }
+
   function welcome() {
     return h(
       "div",
@@ -192,7 +209,7 @@ export function mount(section, { api, keys }) {
       h(
         "div",
         { class: "examples" },
-        ...EXAMPLES.map((key) => say(button({ on: { click: () => (composer.write(t(key)), composer.focus()) } }), key)),
+        ...EXAMPLES.map((key) => say(button({ on: { click: () => compose(t(key)) } }), key)),
       ),
     );
   }
