@@ -92,7 +92,7 @@ test-browser: chromium install $(BROWSER) ## try the page in Chromium; screensho
 conformance: install clients ## ask a running server with the packages that people use (docs/openai.md)
 	$(BIN)/python -m pytest -m slow $(SUITE)
 
-container-check: install ## run the image's steps into a fresh directory, without Docker, and ask the server they make (about 3 minutes)
+container-check: install ## run the image's steps into a fresh directory, without Docker, and ask the server they make (3 to 5 minutes)
 	$(BIN)/python -m tests.deploy.container_check
 
 check: install ## lint, format, types, floors
