@@ -36,7 +36,7 @@ def test_a_registered_adapter_is_verified_listed_and_shown_with_its_curve(tab: T
     assert page.evaluate("window.pwned") is None
     page.keyboard.press("Escape")
     row = row_of(page, "support")
-    for text in ("prompt tuning", "verified", "exact 0 % → 88.5 %", "in memory", "0 requests"):
+    for text in ("prompt tuning", "verified", "exact 0 % → 88.5 %", "in memory", "asked 0 ×"):
         expect(row.get_by_text(text, exact=False).first).to_be_visible()
 
 

@@ -57,6 +57,8 @@ def _picture_adapters(tab: Tab, directory: Path, suffix: str) -> None:
     page.get_by_role("button", name="support", exact=True).click()
     expect(page.locator("dialog svg.curve")).to_be_visible()
     _picture(page, directory / f"adapter-{suffix}.png")
+    page.locator("dialog svg.curve").scroll_into_view_if_needed()
+    _picture(page, directory / f"curve-{suffix}.png")
 
 
 def _picture(page: Page, path: Path) -> None:
