@@ -66,7 +66,7 @@ export function versionsOf(record, { rollBack, chat }) {
       h("td", { class: "col-actions" }, say(talk, "adapters.chat"), isCurrent ? sayingChip("adapters.current", "good") : say(back, "adapters.rollBack")),
     );
   });
-  return h("section", {}, say(h("h3"), "adapters.versions"), h("div", { class: "card" }, h("table", {}, h("tbody", {}, ...rows))));
+  return h("section", {}, say(h("h3"), "adapters.versions"), h("div", { class: "card" }, h("table", { class: "versions" }, h("tbody", {}, ...rows))));
 }
 
 function facts(pairs) {
