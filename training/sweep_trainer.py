@@ -46,7 +46,7 @@ class SweepTrainer(AdapterTrainer):
     def __init__(
         self, *, models: Sequence[PeftModel], candidates: Sequence[Candidate], loss: CandidatesLoss, **kwargs: Any
     ) -> None:
-        super().__init__(batch_loss=loss, keeper=None, model=Candidates(models), **kwargs)
+        super().__init__(batch_loss=loss, keeper=None, clock=None, model=Candidates(models), **kwargs)
         self._models = tuple(models)
         self._candidates = tuple(candidates)
         self._loss = loss

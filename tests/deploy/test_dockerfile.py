@@ -2,6 +2,8 @@
 
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,11 @@ DIGEST = re.compile(r"\S+:\d+\.\d+\.\d+\S*@sha256:[0-9a-f]{64}")
 
 def test_the_dockerfile_has_no_findings() -> None:
     run = subprocess.run(
-        ["hadolint", "--no-color", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("hadolint"), "--no-color", "Dockerfile"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -190,7 +190,7 @@ def test_the_default_grid_is_rates_by_starts() -> None:
     settings = [dict(each.settings) for each in candidates_of(config)]
     assert len(settings) == 6
     assert {each["init"] for each in settings} == {"text", "vocab"}
-    assert sorted({each["learning_rate"] for each in settings}) == pytest.approx([1e-2 / 3, 1e-2, 3e-2])
+    assert sorted({each["learning_rate"] for each in settings}) == pytest.approx([2e-2 / 3, 2e-2, 6e-2])
 
 
 @pytest.mark.parametrize(
