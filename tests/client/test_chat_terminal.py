@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -29,9 +30,11 @@ class _Terminal:
     def type(self, text: str) -> None:
         os.write(self.descriptor, text.encode())
 
-    def wait_for(self, text: str, *, times: int = 1) -> None:
+    def wait_for(self, *texts: str) -> None:
+        """Until one after the other has come."""
         deadline = time.monotonic() + 60
-        while self.seen.count(text.encode()) < times:
+        between = b"(?s:.*)"
+        while not re.search(between.join(re.escape(text.encode()) for text in texts), self.seen):
             assert time.monotonic() < deadline, self.seen
             if select([self.descriptor], [], [], 1)[0]:
                 self.seen += os.read(self.descriptor, 65536)
@@ -59,14 +62,14 @@ def test_a_chat_in_a_terminal(tmp_path: Path) -> None:
         live_server(tiny_settings(base, tmp_path / "store")) as (running, _),
         _terminal(home, "--url", running.url, "--model", "tiny-llama") as terminal,
     ):
-        terminal.wait_for("/help tells")
+        terminal.wait_for("/help tells", "> ")
         terminal.type("hello\n")
         wait_until(lambda: running.engine.stats().num_running == 1)
         terminal.process.send_signal(signal.SIGINT)
-        terminal.wait_for("(stopped)")
+        terminal.wait_for("(stopped)", "> ")
         wait_until(lambda: running.engine.stats().num_running == 0)
         terminal.type("/nonsense\n")
-        terminal.wait_for("there is no /nonsense")
+        terminal.wait_for("there is no /nonsense", "> ")  # typed before the prompt, Ctrl-D would be the terminal's own
         terminal.type("\x04")
         assert terminal.process.wait(WAIT_SECONDS) == 0
     history = home / "chat_history"
