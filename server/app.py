@@ -4,8 +4,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import anyio.lowlevel
@@ -82,36 +82,9 @@ def create_app(services: Services, settings: Settings, *, tracing: Tracing | Non
 
     Raises SettingsError for a wrong key file.
     """
-
-    warm = partial(_warm, services.engine, services.registry)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        services.engine.start()
-        await anyio.lowlevel.checkpoint()  # it loads its back end at its first use: not within the first request
-        is_over = threading.Event()
-        store = services.registry.store
-        await asyncio.to_thread(repair_store, store)
-        checking = asyncio.create_task(asyncio.to_thread(check_versions, store, is_over))
-        try:
-            async with store_followed(app.state.parts):
-                await warm()
-                await _prepare(app.state.parts.grammars)
-                async with app.state.parts.supervisor.watching(warm):
-                    yield
-        finally:
-            await app.state.parts.jobs.close()
-            is_over.set()
-            await checking
-            await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
-            app.state.parts.grammars.close()
-            app.state.parts.templates.close()
-            if tracing is not None:
-                await asyncio.to_thread(tracing.close)
-
     app = FastAPI(
         title="hotprompt",
-        lifespan=lifespan,
+        lifespan=_lifespan(services, settings, tracing),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -138,7 +111,45 @@ def create_app(services: Services, settings: Settings, *, tracing: Tracing | Non
     ):
         app.include_router(router)
     install_error_handlers(app)
-    # From the innermost to the outermost.
+    _add_middleware(app, settings, http_counts, tracing)
+    return app
+
+
+def _lifespan(
+    services: Services, settings: Settings, tracing: Tracing | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What is started before the first request, and closed after the last."""
+    warm = partial(_warm, services.engine, services.registry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        services.engine.start()
+        await anyio.lowlevel.checkpoint()  # it loads its back end at its first use: not within the first request
+        is_over = threading.Event()
+        store = services.registry.store
+        await asyncio.to_thread(repair_store, store)
+        checking = asyncio.create_task(asyncio.to_thread(check_versions, store, is_over))
+        try:
+            async with store_followed(app.state.parts):
+                await warm()
+                await _prepare(app.state.parts.grammars)
+                async with app.state.parts.supervisor.watching(warm):
+                    yield
+        finally:
+            await app.state.parts.jobs.close()
+            is_over.set()
+            await checking
+            await services.engine.stop(grace_seconds=settings.shutdown_grace_seconds)
+            app.state.parts.grammars.close()
+            app.state.parts.templates.close()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
+
+    return lifespan
+
+
+def _add_middleware(app: FastAPI, settings: Settings, http_counts: HttpCounts, tracing: Tracing | None) -> None:
+    """From the innermost to the outermost."""
     app.add_middleware(JsonGuardMiddleware)
     app.add_middleware(BodyLimitMiddleware)
     app.add_middleware(AnswerHeadersMiddleware)
@@ -151,7 +162,6 @@ def create_app(services: Services, settings: Settings, *, tracing: Tracing | Non
     if tracing is not None:
         observers.append(tracing.trace)
     app.add_middleware(ObservingMiddleware, observers=observers, keeps_prompts=settings.log_prompts)
-    return app
 
 
 def _parts(services: Services, settings: Settings, http_counts: HttpCounts) -> Parts:
