@@ -33,5 +33,7 @@ def require_growing(answer: Locator) -> None:
 def compare_with(page: Page, model: str) -> None:
     """Add a model beside the one that answers."""
     page.get_by_role("button", name="Compare").click()
-    page.get_by_role("dialog").get_by_role("combobox").fill(model)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".picker-note")).to_have_count(0)  # the list is read: nothing moves below the pointer any more
+    dialog.get_by_role("combobox").fill(model)
     page.get_by_role("option", name=model).first.click()
