@@ -34,6 +34,6 @@ def compare_with(page: Page, model: str) -> None:
     """Add a model beside the one that answers."""
     page.get_by_role("button", name="Compare").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.locator(".picker-note")).to_have_count(0)  # the list is read: nothing moves below the pointer any more
+    expect(dialog.locator(".picker-note")).to_have_count(0)  # the list is read: nothing moves any more
     dialog.get_by_role("combobox").fill(model)
     page.get_by_role("option", name=model).first.click()
