@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
@@ -27,7 +28,7 @@ def make_probe(model: PeftModel, prompt_ids: Sequence[int], *, max_tokens: int, 
     """A prompt with the greedy answer to it, up to its first stop token or `max_tokens`."""
     with answering(model):
         expected = greedy_answer(model, prompt_ids, max_tokens=max_tokens, stop_ids=stop_ids)
-        mean = mean_logprob(model, prompt_ids, expected)
+        mean = given_answer(model, prompt_ids, expected).mean_logprob
     return Probe(prompt_ids=tuple(prompt_ids), expected_ids=expected, mean_logprob=min(mean, 0.0))
 
 
@@ -70,10 +71,20 @@ def base_answer(model: PeftModel, prompt_ids: Sequence[int], *, max_tokens: int)
         return greedy_answer(model, prompt_ids, max_tokens=max_tokens)
 
 
-def mean_logprob(model: PeftModel, prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> float:
-    """Mean log-probability in nats of an answer's tokens behind a prompt, the answer being given."""
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """What a model says of an answer that is given, in nats: its tokens' mean log-probability, and how much likelier
+    the first choice is than its first token."""
+
+    mean_logprob: float
+    first_gap: float
+
+
+def given_answer(model: PeftModel, prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> GivenAnswer:
+    """What the model says of an answer behind a prompt, in one pass over both."""
     ids = torch.tensor([[*prompt_ids, *answer_ids]], device=model.device)
     logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]  # [virtual + T, V], or [T, V]
     of_answer = logits[-len(answer_ids) - 1 : -1].float().log_softmax(dim=-1)
     targets = torch.tensor(list(answer_ids), device=model.device)
-    return float(of_answer.gather(1, targets[:, None]).double().mean())
+    logprobs = of_answer.gather(1, targets[:, None]).double()
+    return GivenAnswer(float(logprobs.mean()), float(of_answer[0].max() - logprobs[0, 0]))

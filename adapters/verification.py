@@ -16,27 +16,33 @@ NO_PROBES = "the adapter has no probes"
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of a probe: the greedy answer, and the mean log-probability in nats of the expected one's tokens."""
+    """What came of a probe: the greedy answer, and what is said of the expected one, both in nats: the mean
+    log-probability of its tokens, and how much likelier the first choice is than its first token (0: they are one)."""
 
     token_ids: tuple[int, ...]
     mean_logprob: float
+    first_gap: float
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a replay may be from its probe: each probe's mean log-probability in nats, its tokens, and the share of
-    probes whose first token is the expected one."""
+    """How far replays may be from their probes, in nats: the mean log-probability of any one, of all on average, and
+    the first gap in `near_firsts` of them; and whether all tokens must be equal."""
 
     logprob: float
+    average: float
+    first_gap: float
+    near_firsts: float
     equal_tokens: bool
-    first_tokens: float
 
 
-# Measured on SmolLM2-135M with answers of 2 to 16 tokens, the largest difference of 12 probes: float32 3e-6; bfloat16
-# 0.02 against probes in float32 and 0.04 against PEFT's own bfloat16; int8 0.32. Two rows swapped make 0.6, no row 9.
-_EXACT = Tolerance(logprob=1e-3, equal_tokens=True, first_tokens=1.0)
-_ROUNDED = Tolerance(logprob=0.15, equal_tokens=False, first_tokens=0.75)
-_QUANTIZED = Tolerance(logprob=1.0, equal_tokens=False, first_tokens=0.5)
+# Measured on SmolLM2-135M with 11 adapters of five kinds and 8 to 60 steps, 8 probes each, answers of 1 to 16 tokens.
+# In float32 one probe is 3e-6 off. In bfloat16 the largest was 0.19 (0.49 once), the largest average 0.08, the largest
+# gap 0.16; in int8 0.81, 0.21 and 2.1 (one probe). The first two rows swapped: average 0.07 to 2.2; the base instead of
+# the adapter, or rows of zeros: 0.3 (one weak adapter) to 12. Two neighbours in the middle swapped: like rounding.
+_EXACT = Tolerance(logprob=1e-3, average=1e-3, first_gap=0.0, near_firsts=1.0, equal_tokens=True)
+_ROUNDED = Tolerance(logprob=0.75, average=0.15, first_gap=0.3, near_firsts=0.75, equal_tokens=False)
+_QUANTIZED = Tolerance(logprob=2.0, average=0.6, first_gap=0.6, near_firsts=0.5, equal_tokens=False)
 
 
 class Verification(BaseModel):
@@ -60,7 +66,8 @@ class Verification(BaseModel):
 
 def tolerance_of(made_in: EngineNumbers, replayed_in: EngineNumbers) -> Tolerance:
     """What rounding explains. In float32 on both sides the tokens must be equal; else a near tie may fall either way,
-    and every token after it is another, so the log-probability of the given answer decides."""
+    and every token after it is another, so the log-probability of the given answer decides. Rounding moves single
+    probes by chance and their average little; what is wrong with an adapter moves them all."""
     if replayed_in == "int8":
         return _QUANTIZED
     return _EXACT if made_in == replayed_in == "float32" else _ROUNDED
@@ -133,30 +140,36 @@ class _Pair:
         both = list(zip(self.replay.token_ids, self.expected_ids, strict=False))
         return next((place for place, (made, expected) in enumerate(both) if made != expected), len(both))
 
-    @property
-    def is_first_equal(self) -> bool:
-        return self.replay.token_ids[:1] == self.expected_ids[:1]
-
 
 def _problem(pairs: Sequence[_Pair], tolerance: Tolerance) -> tuple[int | None, str]:
-    """The first probe that is too far off, and how far; an empty text where none is."""
+    """The first probe that is too far off, or the farthest of those that are so on average, and how far; an empty text
+    where none is."""
     for pair in pairs:
         if pair.difference > tolerance.logprob:
-            return pair.index, (
-                f"probe {pair.index}: the mean log-probability of its answer is {pair.replay.mean_logprob:.4f} here, "
-                f"{pair.expected_logprob:.4f} is expected, and {tolerance.logprob:g} is as far as it may be off"
-            )
+            return pair.index, _off(pair, tolerance)
         if tolerance.equal_tokens and not pair.is_equal:
-            place = pair.first_difference
             return pair.index, (
-                f"probe {pair.index}: its answer differs from the expected one at token {place}, "
+                f"probe {pair.index}: its answer differs from the expected one at token {pair.first_difference}, "
                 f"which float32 does not explain"
             )
-    num_first = sum(pair.is_first_equal for pair in pairs)
-    if num_first < tolerance.first_tokens * len(pairs):
-        wrong = next(pair.index for pair in pairs if not pair.is_first_equal)
-        return wrong, (
-            f"probe {wrong}: {num_first} of {len(pairs)} answers begin with the expected token, "
-            f"{tolerance.first_tokens:.0%} must"
+    average = sum(pair.difference for pair in pairs) / len(pairs)
+    if average > tolerance.average:
+        farthest = max(pairs, key=lambda pair: pair.difference)
+        return farthest.index, (
+            f"the mean log-probabilities of the probes' answers are {average:.4f} nats off on average, and "
+            f"{tolerance.average:g} is as far as they may be; probe {farthest.index} is the farthest"
+        )
+    far = [pair for pair in pairs if pair.replay.first_gap > tolerance.first_gap]
+    if len(pairs) - len(far) < tolerance.near_firsts * len(pairs):
+        return far[0].index, (
+            f"probe {far[0].index}: {len(pairs) - len(far)} of {len(pairs)} answers begin with the expected token or "
+            f"one nearly as likely ({tolerance.first_gap:g} nats), {tolerance.near_firsts:.0%} must"
         )
     return None, ""
+
+
+def _off(pair: _Pair, tolerance: Tolerance) -> str:
+    return (
+        f"probe {pair.index}: the mean log-probability of its answer is {pair.replay.mean_logprob:.4f} here, "
+        f"{pair.expected_logprob:.4f} is expected, and {tolerance.logprob:g} is as far as it may be off"
+    )

@@ -9,7 +9,7 @@ from peft import PeftModel
 
 from adapters.base_model import BaseModel, load_weights
 from adapters.files import CONFIG_FILE, AdapterFiles
-from adapters.probing import answering, base_answer, base_of, greedy_answer, mean_logprob
+from adapters.probing import answering, base_answer, base_of, given_answer, greedy_answer
 from adapters.tensor_file import WEIGHTS_FILE
 from adapters.verification import NO_PROBES, Replay, Verification, compared, unverified
 from adapters.weights import Adapter
@@ -34,7 +34,8 @@ def replay(adapter: Adapter, files: AdapterFiles, base: BaseModel) -> Verificati
                 replays.append(None)
                 continue
             made = greedy_answer(model, probe.prompt_ids, max_tokens=num_tokens)
-            replays.append(Replay(made, mean_logprob(model, probe.prompt_ids, probe.expected_ids)))
+            given = given_answer(model, probe.prompt_ids, probe.expected_ids)
+            replays.append(Replay(made, given.mean_logprob, given.first_gap))
             equals_base = equals_base and base_answer(model, probe.prompt_ids, max_tokens=num_tokens) == made
     return compared(
         probes,

@@ -79,10 +79,12 @@ class AdapterVerifier:
         """None for a probe that this server has no room for."""
         if not self._fits(probe, injection):
             return None
-        made, mean = await self._answer(probe, injection, None)
+        made, logprobs = await self._answer(probe, injection, None)
+        first_choice = logprobs[0]
         if made != probe.expected_ids:
-            _, mean = await self._answer(probe, injection, ForcedTokens(probe.expected_ids))
-        return Replay(made, mean)
+            _, logprobs = await self._answer(probe, injection, ForcedTokens(probe.expected_ids))
+        gap = first_choice - logprobs[0] if made[0] != probe.expected_ids[0] else 0.0
+        return Replay(made, sum(logprobs) / len(logprobs), gap)
 
     async def _equals_base(self, probes: Sequence[Probe], replays: Sequence[Replay | None]) -> bool:
         """Whether the base model answers every probe as the adapter does; ends at the first that it does not."""
@@ -95,8 +97,8 @@ class AdapterVerifier:
 
     async def _answer(
         self, probe: Probe, injection: Injection | None, forced: ForcedTokens | None
-    ) -> tuple[tuple[int, ...], float]:
-        """The greedy answer, as long as the expected one, or the forced one; and its mean log-probability."""
+    ) -> tuple[tuple[int, ...], list[float]]:
+        """The greedy answer, as long as the expected one, or the forced one; and its tokens' log-probabilities."""
         params = SamplingParams(max_tokens=len(probe.expected_ids), temperature=0, num_logprobs=0)
         made: list[int] = []
         logprobs: list[float] = []
@@ -107,7 +109,7 @@ class AdapterVerifier:
             async for delta in deltas:
                 made.extend(delta.token_ids)
                 logprobs.extend(token.logprob for token in delta.logprobs)
-        return tuple(made), sum(logprobs) / len(logprobs)
+        return tuple(made), logprobs
 
     def _fits(self, probe: Probe, injection: Injection) -> bool:
         length = injection.num_virtual_tokens + len(probe.prompt_ids) + len(probe.expected_ids)

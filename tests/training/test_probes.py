@@ -9,7 +9,7 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from adapters.probes import Probes
-from adapters.probing import answering, base_answer, greedy_answer, mean_logprob
+from adapters.probing import answering, base_answer, given_answer, greedy_answer
 from tests.tiny import EOS_ID, Family
 from tests.training.rows import ENGLISH, tiny_config, write_jsonl
 from training.probes import ANSWER_TOKENS, LONGEST_PROMPT, NUM_PROBES, choose_prompts
@@ -34,7 +34,9 @@ def test_a_run_leaves_probes_that_peft_answers_the_same_again(
         for probe in probes.items:
             again = greedy_answer(model, probe.prompt_ids, max_tokens=ANSWER_TOKENS, stop_ids=[EOS_ID])
             assert again == probe.expected_ids
-            assert mean_logprob(model, probe.prompt_ids, again) == pytest.approx(probe.mean_logprob, abs=1e-5)
+            assert given_answer(model, probe.prompt_ids, again).mean_logprob == pytest.approx(
+                probe.mean_logprob, abs=1e-5
+            )
         bare = [base_answer(model, probe.prompt_ids, max_tokens=len(probe.expected_ids)) for probe in probes.items]
     assert bare != [probe.expected_ids for probe in probes.items]
 
