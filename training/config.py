@@ -9,7 +9,7 @@ from adapters.embedded_base import EMBEDDED_BASE_NAME
 from adapters.home import default_store
 from adapters.naming import NAME_PATTERN, NAME_RULE
 from adapters.peft_config import MAX_RANK, MAX_TASKS, MAX_VIRTUAL_TOKENS
-from training.methods import DEFAULT_INIT_TEXT, DEFAULT_LEARNING_RATES, METHODS_OF_KEYS, Method
+from training.methods import DEFAULT_INIT_TEXT, DEFAULT_LEARNING_RATES, METHODS_OF_KEYS, REFUSED_METHODS, Method
 from training.row_forms import DataFormat
 
 Task = Literal["auto", "classification", "text"]
@@ -193,6 +193,13 @@ class TrainConfig(BaseModel):
         if NAME_PATTERN.fullmatch(name) is None:
             raise ValueError(f"{name[:80]!r} is not a legal adapter name ({NAME_RULE})")
         return name
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _refuse_method(cls, method: object) -> object:
+        if isinstance(method, str) and method in REFUSED_METHODS:
+            raise ValueError(f"{method!r} {REFUSED_METHODS[method]}")
+        return method
 
     @field_validator("prompt_tuning_init_text")
     @classmethod

@@ -41,7 +41,9 @@ def checked(kind: type[Settings], settings: Mapping[str, object], *, problems: S
     try:
         config = kind.model_validate(dict(settings))
     except ValidationError as error:
-        found = [_problem(detail, kind) for detail in error.errors()]
+        # A default that goes by another key is no mistake of its own where that key has one.
+        details = [detail for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+        found = [_problem(detail, kind) for detail in details]
         raise ConfigError([*problems, *found]) from None
     if problems:
         raise ConfigError(problems)

@@ -9,6 +9,14 @@ DEFAULT_NUM_VIRTUAL_TOKENS = 20
 
 Method = Literal["prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning", "lora", "ia3"]
 
+REFUSED_METHODS: Mapping[str, str] = {
+    "freeze": (
+        "is not made: it trains whole layers of the base, and what changes in them is of full rank, so each adapter "
+        "would be as large as its layers and could not be mixed with others in one batch; use lora, with "
+        "target_modules naming the modules of these layers (layers.29.mlp.down_proj) and a higher lora_r"
+    )
+}
+"""Methods that are asked for and not made here, and what to use instead."""
 DEFAULT_LEARNING_RATES: Mapping[str, float] = {
     "prompt_tuning": 2e-2,
     "p_tuning": 1e-3,

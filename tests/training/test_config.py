@@ -85,6 +85,14 @@ def test_illegal_values_name_their_key(overrides: list[str], problem: str) -> No
         load_train_config(None, overrides, flags)
 
 
+def test_freeze_tuning_is_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_train_config(None, ["method=freeze"], REQUIRED)
+    (problem,) = caught.value.problems
+    assert problem.startswith("method: 'freeze' is not made: it trains whole layers of the base")
+    assert "use lora, with target_modules naming" in problem
+
+
 @pytest.mark.parametrize("content", ["- a list\n", "a: [1\n", b"\xff\xfe"])
 def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, content: str | bytes) -> None:
     file = tmp_path / "run.yaml"

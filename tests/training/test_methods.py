@@ -220,6 +220,14 @@ def test_starts_that_do_not_fit_are_refused(tmp_path: Path, bases: dict[Family, 
             _model(_config(bases[family], tmp_path, method, **settings), bases[family])
 
 
+def test_lora_trains_the_named_modules_of_named_layers(tmp_path: Path, bases: dict[Family, Path]) -> None:
+    config = _config(bases["llama"], tmp_path, "lora", target_modules=["layers.1.mlp.down_proj"])
+    model, *_ = _model(config, bases["llama"])
+    trained = [name for name, each in model.named_parameters() if each.requires_grad]
+    assert len(trained) == 2
+    assert all("layers.1.mlp.down_proj.lora_" in name for name in trained)
+
+
 def test_what_is_too_large_to_publish_is_not_trained(
     tmp_path: Path, bases: dict[Family, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
