@@ -24,6 +24,7 @@ from examples.movie_reviews import fetch_reviews, split, write_rows
 from training.conversation import rows_digest
 from training.data import read_rows
 from training.examples import encode_rows
+from training.model_format import LocalFormat
 from training.probes import make_probes
 
 EXAMPLE = Path(__file__).parent / "adapters" / "movie-sentiment"
@@ -52,7 +53,7 @@ def probes_of(directory: Path, files: AdapterFiles, base: BaseModel, data: Path)
     rows = read_rows(data)
     assert draft.training is None or draft.training.data_digest == rows_digest(rows), "these are not the rows it learnt"
     chat_format = draft.chat_format or default_chat_format(base.tokenizer)
-    encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=MAX_LENGTH)
+    encoded = encode_rows(rows, LocalFormat(base.tokenizer, chat_format), max_length=MAX_LENGTH)
     weights = load_weights(base.path, dtype=torch.float32, device=torch.device("cpu"))
     with TemporaryDirectory(prefix="hotprompt-probes-") as scratch:
         for name, content in files.by_name().items():

@@ -23,7 +23,7 @@ from training.examples import EncodedRows, Example
 
 MAX_BYTES = 2 << 30
 """Of all files together; those used longest ago go first."""
-_VERSION = 1
+_VERSION = 2
 _CHECKSUM_BYTES = 64
 _SUFFIX = ".rows"
 

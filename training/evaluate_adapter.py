@@ -30,6 +30,7 @@ from training.errors import DataError, TrainingError
 from training.evaluate import Evaluator, InBatches, MeasuredRow, Subject
 from training.examples import Example, encode_rows
 from training.model import max_positions
+from training.model_format import LocalFormat
 from training.one_by_one import OneByOne
 from training.progress import evaluation_progress, say
 from training.remote import RemoteModels
@@ -115,9 +116,8 @@ def _here(config: EvaluateConfig, rows: Sequence[Conversation], console: Console
     weights = load_weights(base.path, dtype=choose_dtype(config.dtype, device), device=device)
     limit = max_positions(weights)
     max_length = _UNLIMITED if limit is None else limit - adapter.injection.num_virtual_tokens
-    encoded = encode_rows(
-        rows, base.tokenizer, adapter.manifest.chat_format or default_chat_format(base.tokenizer), max_length=max_length
-    )
+    chat_format = adapter.manifest.chat_format or default_chat_format(base.tokenizer)
+    encoded = encode_rows(rows, LocalFormat(base.tokenizer, chat_format), max_length=max_length)
     if encoded.num_cut:
         say(console, f"warning: {encoded.num_cut:,} rows are longer than the base model, and cut")
     if not encoded.answered:

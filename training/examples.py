@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
-from adapters.chat_format import ChatFormat, RenderOptions
 from adapters.errors import ChatFormatError
 from training.conversation import Conversation
 from training.errors import DataError
+from training.model_format import ModelFormat
 
 IGNORED_LABEL = -100
 """The label that the cross entropy leaves out."""
@@ -73,10 +72,8 @@ class EncodedRows:
         return max(example.length for example in self.examples)
 
 
-def encode_rows(
-    rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat, *, max_length: int
-) -> EncodedRows:
-    """Prompts as the chat format renders them, answers with EOS, cut at `max_length`.
+def encode_rows(rows: Sequence[Conversation], model_format: ModelFormat, *, max_length: int) -> EncodedRows:
+    """Prompts as the model sees them, answers with EOS, cut at `max_length`.
 
     A row whose prompt alone fills `max_length` teaches nothing, but keeps its place in the order.
     Raises DataError with every row that the chat template refuses, ChatFormatError when it refuses them all.
@@ -87,7 +84,7 @@ def encode_rows(
     num_cut = num_empty = num_separate = 0
     for row in rows:
         try:
-            whole = encode_conversation(row, tokenizer, chat_format)
+            whole = encode_conversation(row, model_format)
         except DataError as error:
             problems.extend(error.problems)
             continue
@@ -106,16 +103,14 @@ def encode_rows(
     return EncodedRows(examples, num_cut, num_empty, num_separate)
 
 
-def encode_conversation(
-    row: Conversation, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat
-) -> list[Example]:
+def encode_conversation(row: Conversation, model_format: ModelFormat) -> list[Example]:
     """One example with every answer of a conversation labelled, or one for each answer.
 
     Each answer follows its prompt exactly as the server renders and cuts that prompt into tokens. They fit into one
     example where each prompt goes on where the answer before it ended; a template that shows earlier turns otherwise
     (without their thoughts, say) gives an example for each. Raises ChatFormatError and DataError.
     """
-    turns = [_turn(row, index, tokenizer, chat_format) for index in row.turns]
+    turns = [_turn(row, index, model_format) for index in row.turns]
     earlier: dict[int, int] = {}
     for turn, following in pairwise(turns):
         if not _goes_on(turn, following.prompt_ids):
@@ -135,34 +130,22 @@ def _goes_on(turn: Example, following: list[int]) -> bool:
     )
 
 
-def _turn(row: Conversation, index: int, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> Example:
+def _turn(row: Conversation, index: int, model_format: ModelFormat) -> Example:
     """The prompt before one answer, and the answer."""
-    _check_tools(row, chat_format)
-    options = RenderOptions(tools=row.tools)
-    prompt_ids = chat_format.encode(row.messages[:index], tokenizer, options)
-    answer = _answer(row, index, tokenizer, chat_format)
-    answer_ids = tokenizer(answer + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
-    return Example(prompt_ids, answer_ids, answer)
+    prompt = model_format.prompt(row.messages[:index], row.tools)
+    answer = _answer(row, index, prompt.text, model_format)
+    return Example(prompt.token_ids, model_format.tokens(answer + model_format.eos_token), answer)
 
 
-def _answer(row: Conversation, index: int, tokenizer: PreTrainedTokenizerBase, chat_format: ChatFormat) -> str:
+def _answer(row: Conversation, index: int, before: str, model_format: ModelFormat) -> str:
     """What the assistant says in one turn: its text; with calls or thoughts, what the template makes of them."""
     message = row.messages[index]
     if "tool_calls" not in message and "reasoning_content" not in message:
         return str(message["content"])
-    before = chat_format.render(row.messages[:index], tokenizer, RenderOptions(tools=row.tools))
-    options = RenderOptions(tools=row.tools, add_generation_prompt=False)
-    whole = chat_format.render(row.messages[: index + 1], tokenizer, options)
+    whole = model_format.whole(row.messages[: index + 1], row.tools)
     if not whole.startswith(before):
         raise DataError([f"{row.place}: the chat template does not let message {index} follow the prompt before it"])
-    return whole[len(before) :].rstrip().removesuffix(str(tokenizer.eos_token))
-
-
-def _check_tools(row: Conversation, chat_format: ChatFormat) -> None:
-    """The server gives tools to templates that ask for calls in <tool_call> tags, and words them itself for others."""
-    uses_tools = row.tools or any("tool_calls" in message or message["role"] == "tool" for message in row.messages)
-    if uses_tools and not ("tools" in chat_format.names and "<tool_call>" in chat_format.template):
-        raise DataError([f"{row.place}: has tools, which the base model's chat template does not take (<tool_call>)"])
+    return whole[len(before) :].rstrip().removesuffix(model_format.eos_token)
 
 
 def _cut(example: Example, max_length: int) -> Example:

@@ -145,7 +145,12 @@ def _tools(value: Any, problems: list[FieldProblem]) -> Iterator[Message]:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             problems.append(FieldProblem(f"tools[{index}]", "must be an object with function.name"))
             continue
-        yield {"type": "function", "function": dict(function)}
+        known = {key: content for key, content in function.items() if content is not None}
+        if not isinstance(known.get("description", ""), str):
+            problems.append(FieldProblem(f"tools[{index}].function.description", "must be a string"))
+        if not isinstance(known.get("parameters", {}), Mapping):
+            problems.append(FieldProblem(f"tools[{index}].function.parameters", "must be an object"))
+        yield {"type": "function", "function": known}
 
 
 def _object(value: Any) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from training.errors import ConfigError, DataError
 from training.examples import EncodedRows, Example, encode_rows
 from training.gather import gather_rows
 from training.model import max_positions, num_virtual_tokens
+from training.model_format import LocalFormat
 from training.progress import say
 
 
@@ -100,7 +101,7 @@ def _cut(
         say(console, f"{key}: prepared before")
         return known
     try:
-        encoded = encode_rows(rows, base.tokenizer, chat_format, max_length=config.max_length)
+        encoded = encode_rows(rows, LocalFormat(base.tokenizer, chat_format), max_length=config.max_length)
     except ChatFormatError as error:
         raise ConfigError([f"chat_format: {error}"]) from error
     if known_as is not None:

@@ -1,13 +1,14 @@
 """A chat request's wire types in the terms of the text floor. Knows no route."""
 
 from adapters.chat_format import RenderOptions
+from adapters.tool_turns import FunctionTool, ToolCall, Turn
 from server.protocol.chat import ChatCompletionRequest, PromptFields
 from server.protocol.messages import ChatMessage
 from server.protocol.sampling import SamplingFields
 from server.text.request import ChatPrompt, CompletionRequest, Sampling
 from server.text.request_notes import RequestNotes
 from server.text.structure.structures import Choice, Form, Grammar, JsonObject, JsonSchema, Regex, Structure, ToolCalls
-from server.text.tools.definitions import FunctionTool, ToolCall, ToolChoice, ToolChoiceMode, Turn
+from server.text.tools.definitions import ToolChoice, ToolChoiceMode
 
 
 def to_completion_request(

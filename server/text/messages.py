@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 from adapters.chat_format import ChatFormat, RenderOptions
 from adapters.errors import ChatFormatError, ChatTemplateBusy, ChatTemplateOverrun
 from adapters.rendering import Renderer, render_here
+from adapters.tool_format import ToolFormat
+from adapters.tool_turns import Turn
 from server.text.errors import FieldRefused
 from server.text.request import ChatPrompt
-from server.text.tools.definitions import Turn
-from server.text.tools.format import ToolFormat
 
 _SYSTEM_ROLES = ("system", "developer")
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from adapters.chat_format import RenderOptions
+from adapters.tool_turns import FunctionTool, Turn
 from server.text.request_notes import RequestNotes
 from server.text.structure.structures import Structure
-from server.text.tools.definitions import FunctionTool, Turn
 
 Charge = Callable[[bytes, int], None]
 """Told the tenant salt of a request and how many tokens were computed for it."""

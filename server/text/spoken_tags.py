@@ -4,8 +4,8 @@ import orjson
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from adapters.hermes import CALL_CLOSE, CALL_OPEN
 from server.text.reasoning import THINK_CLOSE, THINK_OPEN
-from server.text.tools.hermes import CALL_CLOSE, CALL_OPEN
 
 _TAGS = frozenset((THINK_OPEN, THINK_CLOSE, CALL_OPEN, CALL_CLOSE))
 

@@ -16,6 +16,7 @@ from tests.training.rows import ENGLISH
 from training.conversation import alpaca
 from training.evaluate import Evaluator, generate_greedily
 from training.examples import Example, encode_rows
+from training.model_format import LocalFormat
 
 PROMPTS = [list(range(40, 40 + length)) for length in (1, 33, 7, 20, 2)]
 NEW_TOKENS = 12
@@ -53,7 +54,7 @@ def test_without_a_soft_prompt_it_is_the_bare_models_answer(family: Family) -> N
 def _examples() -> list[Example]:
     tokenizer = tiny_tokenizer()
     rows = [alpaca(row["instruction"], row["input"], row["output"]) for row in ENGLISH[:7]]
-    return encode_rows(rows, tokenizer, default_chat_format(tokenizer), max_length=256).examples
+    return encode_rows(rows, LocalFormat(tokenizer, default_chat_format(tokenizer)), max_length=256).examples
 
 
 def _plain_loss(model: PreTrainedModel, soft_prompt: torch.Tensor | None, examples: list[Example]) -> float:

@@ -7,12 +7,13 @@ from tests.tiny import EOS_ID, tiny_tokenizer
 from tests.training.rows import CHINESE, ENGLISH
 from training.conversation import Conversation, alpaca
 from training.examples import IGNORED_LABEL, Collator, EncodedRows, encode_rows, length_groups
+from training.model_format import LocalFormat
 
 HUMAN = tiny_tokenizer(chat_template=None)
 
 
 def _encode(rows: list[Conversation], *, max_length: int = 256, chat_format: ChatFormat | None = None) -> EncodedRows:
-    return encode_rows(rows, HUMAN, chat_format or default_chat_format(HUMAN), max_length=max_length)
+    return encode_rows(rows, LocalFormat(HUMAN, chat_format or default_chat_format(HUMAN)), max_length=max_length)
 
 
 def test_human_assistant_ids_are_the_classic_recipes() -> None:
@@ -28,7 +29,7 @@ def test_human_assistant_ids_are_the_classic_recipes() -> None:
 def test_the_models_own_template_is_used_where_it_has_one() -> None:
     tokenizer = tiny_tokenizer()
     chat_format = default_chat_format(tokenizer).model_copy(update={"system_prompt": "Be brief."})
-    (example,) = encode_rows([alpaca("i", "x", "o")], tokenizer, chat_format, max_length=256).examples
+    (example,) = encode_rows([alpaca("i", "x", "o")], LocalFormat(tokenizer, chat_format), max_length=256).examples
     assert tokenizer.decode(example.prompt_ids) == "system> Be brief.\nuser> i\nx\nassistant> "
     assert tokenizer.decode(example.answer_ids) == "o</s>"
 

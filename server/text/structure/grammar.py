@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Iterable
 
+from adapters.hermes import CALL_CLOSE, CALL_OPEN, CALL_TAIL, call_head
+from adapters.tool_turns import FunctionTool
 from server.text.reasoning import THINK_OPEN, Thoughts
 from server.text.structure.errors import StructureInvalid
 from server.text.structure.forms import FormWriter
@@ -11,8 +13,6 @@ from server.text.structure.json_schema import spaced
 from server.text.structure.limits import StructureLimits
 from server.text.structure.structures import Form, JsonSchema, Structure, ToolCalls, is_bound
 from server.text.structure.thought_rules import ANY_TEXT, OPENED_LATE, before_bound, before_free
-from server.text.tools.definitions import FunctionTool
-from server.text.tools.hermes import CALL_CLOSE, CALL_OPEN, CALL_TAIL, call_head
 
 _FORM = "form"
 """The name of the grammar of a form, for the one that it is a part of."""

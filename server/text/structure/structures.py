@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from adapters.tool_turns import FunctionTool
 from server.text.structure.errors import StructureInvalid
-from server.text.tools.definitions import FunctionTool, ToolChoice, ToolChoiceMode
+from server.text.tools.definitions import ToolChoice, ToolChoiceMode
 
 MAX_PARALLEL_CALLS = 32
 """Calls in one answer: a small model that cannot stop calling is ended here."""

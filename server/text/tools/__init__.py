@@ -1,1 +1,1 @@
-"""Tools: how functions enter a prompt, and how their calls are found in an answer. Knows no HTTP and no engine."""
+"""Tools: how their calls are found in an answer, and which are asked for. Knows no HTTP and no engine."""

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Protocol
 
+from adapters.hermes import CALL_CLOSE, CALL_OPEN
 from server.text.answer_events import ContentText, ToolCallArguments, ToolCallEnded, ToolCallStarted, ToolEvent
-from server.text.tools.hermes import CALL_CLOSE, CALL_OPEN
 from server.text.tools.json_scanner import ObjectScanner
 
 _STRING = r'"(?:[^"\\]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'

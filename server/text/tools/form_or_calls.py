@@ -1,7 +1,7 @@
 """FormOrCallsParser: an answer that is either text of a form or calls, while it is made. Knows no grammar."""
 
+from adapters.hermes import CALL_OPEN
 from server.text.answer_events import ContentText, ToolEvent
-from server.text.tools.hermes import CALL_OPEN
 from server.text.tools.parser import ToolCallParser
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
+from adapters.hermes import CALL_OPEN
 from server.text.answer_events import ContentText, ToolEvent
 from server.text.tags import open_length
 from server.text.tools.call_readers import CallReader, CheckedCall, StreamedCall
-from server.text.tools.hermes import CALL_OPEN
 
 
 class ToolCallParser:

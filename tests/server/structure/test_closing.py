@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
+from adapters.tool_turns import FunctionTool
 from server.text.structure.closing import with_closed_objects
 from server.text.structure.compiler import GrammarCompiler
 from server.text.structure.json_schema import SchemaReader, compact
 from server.text.structure.structures import JsonSchema, ToolCalls
 from server.text.structure.trial_program import parser_limits, problem_of
-from server.text.tools.definitions import FunctionTool, ToolChoice, ToolChoiceMode
+from server.text.tools.definitions import ToolChoice, ToolChoiceMode
 from tests.server.structure.sampling import TINY_VOCAB_SIZE, follow, tiny_compiler, tiny_random_model
 from tests.tiny import tiny_tokenizer
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from adapters.hermes import CALL_CLOSE
+from adapters.tool_turns import FunctionTool
 from server.text.reader import AnswerReader
 from server.text.reasoning import THINK_OPEN, Thoughts
 from server.text.structure.compiler import GrammarCompiler
@@ -18,8 +20,7 @@ from server.text.structure.structures import (
     Structure,
     ToolCalls,
 )
-from server.text.tools.definitions import FunctionTool, ToolChoice, ToolChoiceMode
-from server.text.tools.hermes import CALL_CLOSE
+from server.text.tools.definitions import ToolChoice, ToolChoiceMode
 from tests.server.structure.sampling import TINY_VOCAB_SIZE, follow, tiny_compiler, tiny_random_model
 from tests.server.structure.schemas import closed
 from tests.tiny import tiny_tokenizer

@@ -4,11 +4,12 @@ import pytest
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
+from adapters.tool_turns import FunctionTool
 from server.text.reasoning import Thoughts
 from server.text.structure.compiler import GrammarCompiler
 from server.text.structure.structures import Choice, JsonSchema, Regex, Structure, ToolCalls
 from server.text.structure.token_table import token_table
-from server.text.tools.definitions import FunctionTool, ToolChoice, ToolChoiceMode
+from server.text.tools.definitions import ToolChoice, ToolChoiceMode
 from tests.server.structure.sampling import allowed_ids, follow, tiny_id
 from tests.server.structure.schemas import closed
 from tests.tiny import EOS_ID, tiny_tokenizer

@@ -7,6 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from adapters.tool_turns import FunctionTool
 from server.text.answer_events import ContentText, ToolCallArguments, ToolCallEnded, ToolCallStarted
 from server.text.structure.compiler import GrammarCompiler
 from server.text.structure.errors import StructureInvalid
@@ -19,7 +20,7 @@ from server.text.structure.structures import (
     Regex,
     ToolCalls,
 )
-from server.text.tools.definitions import FunctionTool, ToolChoice, ToolChoiceMode
+from server.text.tools.definitions import ToolChoice, ToolChoiceMode
 from server.text.tools.form_or_calls import FormOrCallsParser
 from server.text.tools.parser import ToolCallParser
 from tests.server.structure.sampling import TINY_VOCAB_SIZE, follow, tiny_compiler, tiny_random_model

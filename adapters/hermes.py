@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from server.text.tools.definitions import FunctionTool, ToolCall
+from adapters.tool_turns import FunctionTool, ToolCall
 
 CALL_OPEN = "<tool_call>"
 CALL_CLOSE = "</tool_call>"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from server.text.tools.definitions import FunctionTool, ToolCall, Turn
-from server.text.tools.hermes import CALL_OPEN, call_text, response_text, signature_of, system_text
+from adapters.hermes import CALL_OPEN, call_text, response_text, signature_of, system_text
+from adapters.tool_turns import FunctionTool, ToolCall, Turn
 
 Message = dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from adapters.chat_format import ChatFormat
-from server.text.tools.definitions import FunctionTool, ToolCall, Turn
-from server.text.tools.format import ToolFormat, takes_tools
+from adapters.tool_format import ToolFormat, takes_tools
+from adapters.tool_turns import FunctionTool, ToolCall, Turn
 from server.text.tools.parser import ToolCallParser
 from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
