@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,24 +227,66 @@ def test_training_data_mistakes_are_told_before_training(base: Path, tmp_path: P
     assert "output" in result.stderr
 
 
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 2}}}
+TALKS = [
+    {
+        "messages": [
+            {"role": "user", "content": f"Add {n} and 2."},
+            {"role": "assistant", "content": "", "tool_calls": [CALL]},
+            {"role": "tool", "content": str(n + 2)},
+            {"role": "assistant", "content": f"It is {n + 2}."},
+            {"role": "user", "content": "Once more."},
+            {"role": "assistant", "content": "Good.", "tool_calls": [CALL]},
+        ],
+        "tools": [{"type": "function", "function": {"name": "add", "strict": True}}],
+    }
+    for n in range(2)
+]
+"""Several answers, calls among them; the template of the tiny base ends earlier ones without an EOS."""
+
+
+def _written(path: Path, rows: Sequence[object]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _same_figures(here: Path, there: Path) -> None:
+    """Every figure of two reports to rounding, and every answer to the letter."""
+    ours, theirs = (json.loads(file.read_text()) for file in (here, there))
+    assert ours["rows"] == theirs["rows"]
+    assert ours["metrics"].keys() == theirs["metrics"].keys() >= {"loss", "perplexity", "exact_match"}
+    for name, pair in ours["metrics"].items():
+        for side in ("base", "adapter", "difference"):
+            assert theirs["metrics"][name][side] == pytest.approx(pair[side], rel=1e-4, abs=1e-6), (name, side)
+
+
 def test_evaluating_here_and_through_a_server_gives_the_same_answers(base: Path, tmp_path: Path) -> None:
-    rows = [{"instruction": f"colour {n}", "output": "red" if n % 2 else "green"} for n in range(6)]
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    labelled = [{"instruction": f"colour {n}", "output": "red" if n % 2 else "green"} for n in range(6)]
+    data = _written(tmp_path / "rows.jsonl", labelled)
     store = tmp_path / "store"
     AdapterStore(store).publish("mine", soft_prompt_files(3))
     flags = ["--data", data, "--max-new-tokens", 6]
     here, there = tmp_path / "here.json", tmp_path / "there.json"
+    picture = tmp_path / "confusion.svg"
     with live_server(tiny_settings(base, store)) as (running, _):
-        printed = _good("evaluate", "mine", "--url", running.url, *flags, "--report", there)
-        assert "nobody" in _bad("evaluate", "nobody", "--url", running.url, *flags)
+        url = ["--url", running.url]
+        printed = _good("evaluate", "mine", *url, *flags, "--report", there, "--confusion", picture)
+        assert "nobody" in _bad("evaluate", "nobody", *url, *flags)
+        badly = [TALKS[0] | {"tools": [{"type": "function", "function": {"name": "not a name"}}]}, *TALKS]
+        refused = _bad("evaluate", "mine", *url, "--data", _written(tmp_path / "badly.jsonl", badly))
+        assert "badly.jsonl, line 1" in refused
+        assert "name" in refused
+        talks = ["--data", _written(tmp_path / "talks.jsonl", TALKS), "--max-new-tokens", 6]
+        talked = _good("evaluate", "mine", *url, *talks, "--report", tmp_path / "talked_there.json")
     assert "label accuracy" in printed
-    _good("evaluate", "mine", "--store", store, "--base", base, "--dtype", "float32", *flags, "--report", here)
-    answers = [
-        [(row["base"], row["adapter"]) for row in json.loads(file.read_text())["rows"]] for file in (here, there)
-    ]
-    assert answers[0] == answers[1]
-    assert len({adapter for _, adapter in answers[0]}) > 1
+    assert "<svg" in picture.read_text()
+    assert "ROUGE-L" in talked
+    local = ["--store", store, "--base", base, "--dtype", "float32"]
+    _good("evaluate", "mine", *local, *flags, "--report", here)
+    _good("evaluate", "mine", *local, *talks, "--report", tmp_path / "talked_here.json")
+    _same_figures(here, there)
+    _same_figures(tmp_path / "talked_here.json", tmp_path / "talked_there.json")
+    assert len({row["adapter"] for row in json.loads(here.read_text())["rows"]}) > 1
     assert "limit: " in _bad("evaluate", "mine", *flags, "--limit", 0, code=2)
 
 

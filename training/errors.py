@@ -3,6 +3,7 @@
 TrainingError
 ├── ConfigError      keys of the configuration are missing, unknown or have illegal values
 ├── DataError        a data file cannot be read, or has bad rows
+├── ServerRefused    a running server says that what it is asked is wrong
 ├── NothingTrained   stopped before the first optimiser step, so there is nothing to save
 └── PublishFailed    trained and in the store, and not registered where else it should be
 
@@ -32,6 +33,10 @@ class DataError(TrainingError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(_listed("problems in the data", problems, limit=_MAX_LISTED))
         self.problems = tuple(problems)
+
+
+class ServerRefused(TrainingError):
+    """A running server answered 400: what it was asked is wrong."""
 
 
 class NothingTrained(TrainingError):

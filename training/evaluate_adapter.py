@@ -14,6 +14,7 @@ from rich.console import Console
 from adapters.base_model import DeviceName, DtypeName, choose_device, choose_dtype, load_weights, open_base_model
 from adapters.chat_format import default_chat_format
 from adapters.embedded_base import EMBEDDED_BASE_NAME
+from adapters.errors import ChatFormatError
 from adapters.files import CONFIG_FILE, AdapterFiles, read_adapter_directory
 from adapters.home import default_store, home_directory
 from adapters.injections import KVRows, SoftPrompt
@@ -30,10 +31,11 @@ from training.errors import DataError, TrainingError
 from training.evaluate import Evaluator, InBatches, MeasuredRow, Subject
 from training.examples import Example, encode_rows
 from training.model import max_positions
-from training.model_format import LocalFormat
+from training.model_format import LocalFormat, ModelFormat
 from training.one_by_one import OneByOne
 from training.progress import evaluation_progress, say
 from training.remote import RemoteModels
+from training.remote_format import ServerFormat
 from training.row_forms import DataFormat
 from training.server_connection import ServerConnection
 
@@ -98,14 +100,31 @@ def evaluate_adapter(config: EvaluateConfig, console: Console) -> Comparison:
 
 def _through_server(config: EvaluateConfig, url: str, rows: Sequence[Conversation], console: Console) -> _Sides:
     def measured(model: str) -> list[MeasuredRow]:
-        with evaluation_progress(console, f"measuring {model}", len(rows)) as advance:
-            return models.measure(model, rows, max_new_tokens=config.max_new_tokens, advance=advance)
+        with evaluation_progress(console, f"measuring {model}", len(examples)) as advance:
+            return models.measure(model, examples, max_new_tokens=config.max_new_tokens, advance=advance)
 
     with ServerConnection(url, flag="--url", api_key=config.api_key) as connection:
-        models = RemoteModels(connection)
         base_name = connection.base_name()
+        model_format = ServerFormat.of(connection, config.adapter)
+        models = RemoteModels(connection, model_format.max_length)
+        examples = _examples(rows, model_format, max_length=model_format.max_length, console=console)
         adapter = measured(config.adapter)
         return _Sides(base_name, measured(base_name) if config.with_base else None, adapter)
+
+
+def _examples(
+    rows: Sequence[Conversation], model_format: ModelFormat, *, max_length: int, console: Console
+) -> Sequence[Example]:
+    """Rows in tokens, those with room for an answer."""
+    try:
+        encoded = encode_rows(rows, model_format, max_length=max_length)
+    except ChatFormatError as error:
+        raise DataError([f"data: {error}"]) from error
+    if encoded.num_cut:
+        say(console, f"warning: {encoded.num_cut:,} rows are longer than the base model, and cut")
+    if not encoded.answered:
+        raise DataError(["data: no row fits into the base model"])
+    return encoded.answered
 
 
 def _here(config: EvaluateConfig, rows: Sequence[Conversation], console: Console) -> _Sides:
@@ -117,17 +136,12 @@ def _here(config: EvaluateConfig, rows: Sequence[Conversation], console: Console
     limit = max_positions(weights)
     max_length = _UNLIMITED if limit is None else limit - adapter.injection.num_virtual_tokens
     chat_format = adapter.manifest.chat_format or default_chat_format(base.tokenizer)
-    encoded = encode_rows(rows, LocalFormat(base.tokenizer, chat_format), max_length=max_length)
-    if encoded.num_cut:
-        say(console, f"warning: {encoded.num_cut:,} rows are longer than the base model, and cut")
-    if not encoded.answered:
-        raise DataError(["data: no row fits into the base model"])
+    examples = _examples(rows, LocalFormat(base.tokenizer, chat_format), max_length=max_length, console=console)
 
     def measured(name: str, subject: Subject) -> Sequence[MeasuredRow]:
         with evaluation_progress(console, f"measuring {name}", len(examples)) as advance:
             return evaluator.measure(subject, advance=advance).rows
 
-    examples: Sequence[Example] = encoded.answered
     evaluator = Evaluator(weights, base.tokenizer, examples, config.batch_size, config.max_new_tokens)
     before = measured(base.name, InBatches(weights, None)) if config.with_base else None
     if isinstance(adapter.injection, SoftPrompt):

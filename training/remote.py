@@ -1,86 +1,96 @@
-"""Answers of a running server to held-out rows, by its chat completions. Knows no model and no metric."""
+"""What a running server's models answer to held-out examples, and how likely they find the expected answers. Knows no
+template and no metric."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from training.conversation import Conversation
-from training.errors import DataError
 from training.evaluate import MeasuredRow
+from training.examples import IGNORED_LABEL, Example
+from training.row_losses import RowLoss
 from training.server_connection import ServerConnection
 
 _AT_ONCE = 8
-"""Requests that wait at the same time: the server answers them in one batch."""
+"""Requests that wait at the same time: the server computes them in one batch."""
 _SPARE_TOKENS = 8
-_MOST_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteModels:
-    """The models of a running server."""
+    """The models of a running server, asked with token ids: each sees exactly what it would see on this machine.
+
+    `max_length` is as many tokens as a prompt and its answer may have, virtual tokens not counted.
+    """
 
     connection: ServerConnection
+    max_length: int
 
     def measure(
         self,
         model: str,
-        rows: Sequence[Conversation],
+        examples: Sequence[Example],
         *,
         max_new_tokens: int | None,
         advance: Callable[[int], None],
     ) -> list[MeasuredRow]:
-        """Ask a model for the last answer of each row, greedily, eight at a time. There are no losses.
+        """Ask a model for the last answer of each example, greedily, and for the log-probabilities of all its labels.
 
-        Raises TrainingError, and DataError for rows whose answer is a call.
+        Eight examples at a time. Raises TrainingError.
         """
-        if problems := [f"{row.place}: its answer is a call; measure it locally" for row in rows if _calls(row)]:
-            raise DataError(problems)
-        limit = max_new_tokens or _most_tokens(rows)
+        limit = max_new_tokens or max(len(example.answer_ids) for example in examples) + _SPARE_TOKENS
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             measured = []
-            for row in pool.map(lambda row: self._measured(model, row, limit), rows):
+            for row in pool.map(lambda example: self._measured(model, example, limit), examples):
                 measured.append(row)
                 advance(1)
         return measured
 
-    def _measured(self, model: str, row: Conversation, max_tokens: int) -> MeasuredRow:
-        *before, answer = row.messages
-        body: dict[str, Any] = {
-            "model": model,
-            "messages": list(map(_on_the_wire, before)),
-            "temperature": 0,
-            "max_tokens": max_tokens,
-        }
-        if row.tools:
-            body |= {"tools": list(row.tools), "tool_choice": "none"}
-        reply = self.connection.ask("POST", "/v1/chat/completions", json=body)
+    def _measured(self, model: str, example: Example, max_new_tokens: int) -> MeasuredRow:
+        room = self.max_length - len(example.prompt_ids)
+        reply = self._completion(model, example.prompt_ids, max_tokens=min(max_new_tokens, room), temperature=0)
+        question, answer = self._question(model, example), str(reply["text"])
+        return MeasuredRow(question, example.answer, answer, self._loss(model, example))
+
+    def _question(self, model: str, example: Example) -> str:
+        reply = self.connection.ask("POST", "/detokenize", json={"model": model, "tokens": example.prompt_ids})
         try:
-            text = str(reply["choices"][0]["message"]["content"] or "")
+            return str(reply["prompt"])
         except (LookupError, TypeError):
             raise self.connection.not_ours() from None
-        return MeasuredRow(str(before[-1]["content"]), str(answer["content"]), text, None)
+
+    def _loss(self, model: str, example: Example) -> RowLoss:
+        logprobs = [value for ids, positions in _scored(example) for value in self._logprobs(model, ids, positions)]
+        return RowLoss(-sum(logprobs), len(logprobs))
+
+    def _logprobs(self, model: str, ids: list[int], positions: list[int]) -> list[float]:
+        """Of the tokens at these positions, each after all before it and the model's virtual tokens."""
+        reply = self._completion(model, ids, max_tokens=0, echo=True, logprobs=0)
+        try:
+            told = reply["logprobs"]["token_logprobs"]
+            return [float(told[position]) for position in positions]
+        except (LookupError, TypeError, ValueError):
+            raise self.connection.not_ours() from None
+
+    def _completion(self, model: str, ids: list[int], **settings: object) -> dict[str, Any]:
+        body = {"model": model, "prompt": ids, **settings}
+        reply = self.connection.ask("POST", "/v1/completions", json=body)
+        try:
+            choice: dict[str, Any] = reply["choices"][0]
+            choice["text"]
+        except (LookupError, TypeError):
+            raise self.connection.not_ours() from None
+        return choice
 
 
-def _calls(row: Conversation) -> bool:
-    return "tool_calls" in row.messages[-1]
-
-
-def _most_tokens(rows: Sequence[Conversation]) -> int:
-    """No token is shorter than a byte."""
-    longest = max(len(str(row.messages[-1]["content"]).encode()) for row in rows)
-    return min(longest + _SPARE_TOKENS, _MOST_TOKENS)
-
-
-def _on_the_wire(message: Any) -> dict[str, Any]:
-    """Calls as requests have them: their arguments are JSON text, and each has an id."""
-    calls = [
-        call
-        | {
-            "id": call.get("id") or f"call_{number}",
-            "function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])},
-        }
-        for number, call in enumerate(message.get("tool_calls", ()))
-    ]
-    return dict(message) | ({"tool_calls": calls} if calls else {})
+def _scored(example: Example) -> Iterator[tuple[list[int], list[int]]]:
+    """Token ids, and the positions in them that are labels. Where a label is another token than the text goes on with,
+    it is scored in a text of its own, that ends with it."""
+    ids, labels = example.prompt_ids + example.answer_ids, example.labels
+    labelled = [position for position in range(1, len(ids)) if labels[position] != IGNORED_LABEL]
+    as_read = [position for position in labelled if labels[position] == ids[position]]
+    if as_read:
+        yield ids[: as_read[-1] + 1], as_read
+    for position in labelled:
+        if labels[position] != ids[position]:
+            yield [*ids[:position], labels[position]], [position]

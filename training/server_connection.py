@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import httpx
 
-from training.errors import TrainingError
+from training.errors import ServerRefused, TrainingError
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 600
@@ -46,7 +46,8 @@ class ServerConnection:
                 message = str(content["error"]["message"])
             except (LookupError, TypeError):
                 message = f"the server answered {response.status_code}"
-            raise TrainingError(f"{self._where}: {message}")
+            kind = ServerRefused if response.status_code == httpx.codes.BAD_REQUEST else TrainingError
+            raise kind(f"{self._where}: {message}")
         return content
 
     def base_name(self) -> str:

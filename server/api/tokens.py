@@ -70,6 +70,7 @@ def _rendered(body: ChatCompletionRequest, parts: Parts, asker: str) -> Rendered
         token_ids=seen.token_ids,
         num_virtual_tokens=seen.num_virtual_tokens,
         max_model_len=parts.engine.max_model_len,
+        eos_token=parts.token_view.eos_token,
     )
 
 

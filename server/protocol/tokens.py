@@ -60,10 +60,14 @@ class DetokenizeResponse(ResponseBody):
 
 
 class RenderedChat(ResponseBody):
-    """What the model sees of a chat: `num_virtual_tokens` of the adapter, then `token_ids`, which are `prompt`."""
+    """What the model sees of a chat: `num_virtual_tokens` of the adapter, then `token_ids`, which are `prompt`.
+
+    `eos_token` is the text of the tokenizer's own token for an end; an answer that was trained ends with it.
+    """
 
     model: str
     prompt: str
     token_ids: list[int]
     num_virtual_tokens: int
     max_model_len: int
+    eos_token: str | None

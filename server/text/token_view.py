@@ -28,6 +28,7 @@ class TokenView:
 
     def __init__(self, base: BaseModel, resolver: ModelResolver, prompts: PromptMaker) -> None:
         self._backend = base.tokenizer.backend_tokenizer
+        self.eos_token: str | None = base.tokenizer.eos_token
         self._resolver = resolver
         self._prompts = prompts
 

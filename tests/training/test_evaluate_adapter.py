@@ -18,11 +18,8 @@ from adapters.store import AdapterStore
 from tests.tiny import Family, tiny_tokenizer
 from tests.training.rows import ENGLISH, write_jsonl
 from training.config_reading import checked
-from training.conversation import Conversation
-from training.errors import DataError, TrainingError
+from training.errors import TrainingError
 from training.evaluate_adapter import EvaluateConfig, evaluate_adapter
-from training.remote import RemoteModels
-from training.server_connection import ServerConnection
 
 KINDS: dict[str, Any] = {
     "prompt_tuning": PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=5),
@@ -129,15 +126,3 @@ def test_what_is_not_there_is_told(tmp_path: Path, bases: dict[Family, Path]) ->
         evaluate_adapter(_config(path, data, bases["llama"], report=data / "report.json"), _quiet())
     with pytest.raises(TrainingError, match=r"--url http://127\.0\.0\.1:9: no answer"):
         evaluate_adapter(_config("mine", data, bases["llama"], url="http://127.0.0.1:9"), _quiet())
-
-
-def test_a_server_is_not_asked_for_calls() -> None:
-    call = {"type": "function", "function": {"name": "add", "arguments": {}}}
-    row = Conversation(
-        ({"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "", "tool_calls": [call]}), place="x, 1"
-    )
-    with (
-        ServerConnection("http://127.0.0.1:9", flag="--url") as connection,
-        pytest.raises(DataError, match="x, 1: its answer is a call"),
-    ):
-        RemoteModels(connection).measure("mine", [row], max_new_tokens=None, advance=lambda _: None)
