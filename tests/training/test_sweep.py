@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ from adapters.base_model import load_weights
 from tests.tiny import Family
 from tests.training.rows import ENGLISH, tiny_config, write_jsonl
 from training.config import TrainConfig
-from training.config_reading import load_train_config
+from training.config_reading import config_yaml, load_train_config
 from training.errors import ConfigError
 from training.examples import Collator
 from training.model import add_adapter
@@ -183,6 +187,44 @@ def test_a_broken_run_does_not_sweep_again(
     assert "going on from checkpoint-1" in output.getvalue()
     assert [p.loss for p in resumed.losses] == pytest.approx([p.loss for p in whole.losses], rel=1e-6)
     assert not (tmp_path / "checkpoints" / "sweep.json").exists()
+
+
+def _kill_when_it_says(config: TrainConfig, file: Path, words: str) -> None:
+    """Run a configuration in a process of its own, and kill -9 it in the middle of what these words begin."""
+    file.write_text(config_yaml(config), encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hotprompt", "train", "--config", str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    with process, process.stdout as lines:
+        assert any(words in line for line in lines)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_ends_in_the_same_choice_and_curve(tmp_path: Path, bases: dict[Family, Path]) -> None:
+    settings: dict[str, Any] = {"sweep_steps": 16, "max_steps": 6}
+    whole = _run(_config(bases["llama"], tmp_path, **settings))
+    expected = json.loads((tmp_path / "run" / "sweep.json").read_text())
+    for words, remembers in (("step 3/16 ", False), ("sweep: going on with", True)):
+        place = tmp_path / f"remembers-{remembers}"
+        places = {"checkpoint_dir": place / "checkpoints", "run_dir": place / "run"}
+        config = _config(bases["llama"], tmp_path, **settings, **places)
+        _kill_when_it_says(config, tmp_path / "run.yaml", words)
+        assert (place / "checkpoints" / "sweep.json").exists() == remembers
+        output = io.StringIO()
+        resumed = _run(config, output)
+        assert ("sweep: 4 candidates" in output.getvalue()) != remembers
+        found = json.loads((place / "run" / "sweep.json").read_text())
+        assert found["chosen"] == expected["chosen"]
+        held_out = [[each["held_out_loss"] for each in facts["candidates"]] for facts in (found, expected)]
+        assert held_out[0] == pytest.approx(held_out[1], rel=1e-6)
+        assert [point.step for point in resumed.losses] == [point.step for point in whole.losses]
+        assert [p.loss for p in resumed.losses] == pytest.approx([p.loss for p in whole.losses], rel=1e-6)
 
 
 def test_the_default_grid_is_rates_by_starts() -> None:
