@@ -215,7 +215,14 @@ def bench_http(
     typer.echo(f"complete and in order: {floor.complete} of {floor.streams}")
     typer.echo(f"token events: {floor.token_events:,} for {floor.tokens:,} tokens, in {floor.seconds:.1f} s")
     typer.echo(f"{floor.events_per_second:,.0f} token events/s; {floor.tokens / floor.seconds:,.0f} tokens/s")
-    typer.echo(f"longest stall of the event loop: {floor.longest_stall_ms:.0f} ms")
+    typer.echo(
+        f"server's CPU seconds for 1,000 token events: {floor.cpu_seconds_per_1000_events:.3f}, "
+        f"{floor.loop_cpu_seconds_per_1000_events:.3f} of them the event loop's"
+    )
+    typer.echo(
+        f"longest stall of the event loop: {floor.longest_stall_ms:.0f} ms; "
+        f"longest in CPU time: {floor.longest_stall_cpu_ms:.0f} ms"
+    )
     if floor.problems:
         end(FAILED, *floor.problems)
 

@@ -5,6 +5,7 @@ The client counts and checks bytes as they come, without parsing JSON before the
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,19 +25,34 @@ _DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpFloor:
-    """What came of it: streams that were complete and in order, events with text, seconds from first to last byte."""
+    """What came of it: streams that were complete and in order, events with text, seconds from first to last byte.
+
+    CPU seconds are the server's, of all its threads and of the event loop's alone.
+    """
 
     streams: int
     complete: int
     token_events: int
     tokens: int
     seconds: float
+    cpu_seconds: float
+    loop_cpu_seconds: float
     longest_stall_ms: float
+    longest_stall_cpu_ms: float
+    """What the event loop's thread computed in the longest such time, which is its own doing."""
     problems: tuple[str, ...]
 
     @property
     def events_per_second(self) -> float:
         return self.token_events / self.seconds
+
+    @property
+    def cpu_seconds_per_1000_events(self) -> float:
+        return self.cpu_seconds / self.token_events * 1000
+
+    @property
+    def loop_cpu_seconds_per_1000_events(self) -> float:
+        return self.loop_cpu_seconds / self.token_events * 1000
 
 
 def measure_http_floor(
@@ -51,9 +67,11 @@ def measure_http_floor(
     with tempfile.TemporaryDirectory() as store, _server(base_name, store, streams, rate) as (port, process):
         say(f"{streams} streams of {tokens} tokens, made at {rate:,} tokens/s")
         asyncio.run(_load(port, model, streams=min(streams, 16), tokens=8))  # not counted: everything warm
+        cpu_before = _cpu(process)
         started = time.perf_counter()
         answers = asyncio.run(_load(port, model, streams=streams, tokens=tokens))
         seconds = time.perf_counter() - started
+        cpu_after = _cpu(process)
         stall = _stop(process)
     checked = [_check(answer, expected) for answer in answers]
     return HttpFloor(
@@ -62,7 +80,10 @@ def measure_http_floor(
         token_events=sum(events for events, _ in checked),
         tokens=streams * tokens,
         seconds=seconds,
-        longest_stall_ms=stall,
+        cpu_seconds=cpu_after["cpu_seconds"] - cpu_before["cpu_seconds"],
+        loop_cpu_seconds=cpu_after["loop_cpu_seconds"] - cpu_before["loop_cpu_seconds"],
+        longest_stall_ms=stall["longest_stall_ms"],
+        longest_stall_cpu_ms=stall["longest_stall_cpu_ms"],
         problems=tuple(sorted({problem for _, problem in checked if problem is not None})),
     )
 
@@ -77,9 +98,14 @@ def _server(base_name: str, store: str, streams: int, rate: int) -> Iterator[tup
             process.kill()
 
 
-def _stop(process: "subprocess.Popen[str]") -> float:
+def _cpu(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    process.send_signal(signal.SIGUSR1)
+    return _line(process)
+
+
+def _stop(process: "subprocess.Popen[str]") -> dict[str, Any]:
     process.terminate()
-    return float(_line(process)["longest_stall_ms"])
+    return _line(process)
 
 
 def _line(process: "subprocess.Popen[str]") -> dict[str, Any]:

@@ -15,4 +15,6 @@ def test_every_stream_is_whole_and_in_order(tiny_base: Path, streams: int, token
     assert floor.problems == ()
     assert floor.complete == streams
     assert 0 < floor.token_events <= streams * tokens
+    assert 0 < floor.loop_cpu_seconds <= floor.cpu_seconds
+    assert floor.longest_stall_cpu_ms > 0
     assert lines == [f"{streams} streams of {tokens} tokens, made at 20,000 tokens/s"]
