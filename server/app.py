@@ -209,7 +209,6 @@ def _parts(services: Services, settings: Settings, http_counts: HttpCounts) -> P
         roots=roots,
         max_weights_bytes=settings.max_adapter_size,
         jobs=AdapterJobs(fetcher),
-        shutdown_grace_seconds=settings.shutdown_grace_seconds,
         started=int(time.time()),
     )
 

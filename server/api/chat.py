@@ -38,7 +38,7 @@ async def create_chat_completion(
     )
     if body.stream:
         form = ChunkForm(partial(ChunkWriter, head))
-        return await stream_response(parts.completions.stream(asked), form, request, parts)
+        return await stream_response(parts.completions.stream(asked), form, request)
     return _whole(head, await unless_disconnected(request, parts.completions.complete(asked)))
 
 

@@ -40,7 +40,7 @@ async def create_completion(
     )
     if body.stream:
         form = ChunkForm(partial(CompletionChunks, head))
-        return await stream_response(parts.completions.stream_many(asked), form, request, parts)
+        return await stream_response(parts.completions.stream_many(asked), form, request)
     made = await unless_disconnected(request, parts.completions.complete_many(asked))
     return await asyncio.to_thread(whole_completion, head, made)  # it may have thousands of tokens
 

@@ -55,7 +55,6 @@ class Parts:
     roots: AdapterRoots
     max_weights_bytes: int
     jobs: AdapterJobs
-    shutdown_grace_seconds: float
     started: int
 
 

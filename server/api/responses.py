@@ -30,7 +30,7 @@ async def create_response(
     asked = to_completion_request(to_chat_request(body), tenant_salt, asker_of(request, body.user), notes_of(request))
     writer = ResponseWriter(body)
     if body.stream:
-        return await stream_response(parts.completions.stream(asked), ResponseForm(writer), request, parts)
+        return await stream_response(parts.completions.stream(asked), ResponseForm(writer), request)
     return await unless_disconnected(request, _whole(parts, asked, writer))
 
 

@@ -4,24 +4,18 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
-import anyio
 import orjson
 from fastapi import Request
-from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
 
-from server.api.deps import Parts
-from server.api.disconnect import wait_while_connected
+from server.api.disconnect import ClientWatch
+from server.api.event_stream import PING, EventStream, Write
 from server.errors import error_of, log_failure
 from server.protocol.errors import ErrorBody
 from server.text.deltas import TextDelta, Usage
 
 HEAD_SECONDS = 5
 """So long a stream's head waits for the first delta: what is refused until then is refused with its own status."""
-PING_SECONDS = 15
-SEND_TIMEOUT_SECONDS = 30
 
-PING = b": ping\n\n"
 DONE = b"data: [DONE]\n\n"
 
 
@@ -93,85 +87,65 @@ class Answer:
 
     async def aclose(self) -> None:
         """End the work, however far it has come."""
-        self.first.cancel()
-        await asyncio.gather(self.first, return_exceptions=True)
+        if not self.first.done():
+            self.first.cancel()
+            await asyncio.gather(self.first, return_exceptions=True)
         await self.rest.aclose()
 
 
-async def stream_response(
-    deltas: AsyncGenerator[TextDelta], form: StreamForm, request: Request, parts: Parts
-) -> "DeltaStreamResponse":
+async def stream_response(deltas: AsyncGenerator[TextDelta], form: StreamForm, request: Request) -> EventStream:
     """The response, once the first delta is there or HEAD_SECONDS are over.
 
     An error until then is raised; one that comes later is told inside the stream, which has begun with a ping.
     """
-    answer = Answer(deltas)
+    answer, client = Answer(deltas), ClientWatch(request)
+    writer = _AnswerWriter(form, answer, lambda error: error_of(request, error))
     try:
-        await wait_while_connected(request, answer.first, seconds=HEAD_SECONDS)
+        await client.wait_for(answer.first, seconds=HEAD_SECONDS)
         if answer.first.done():
             answer.first.result()
     except BaseException:
+        await client.aclose()
         await answer.aclose()
         raise
-    events = _events(form, answer, lambda error: error_of(request, error))
-    return DeltaStreamResponse(events, answer, shutdown_grace_seconds=parts.shutdown_grace_seconds)
-
-
-class DeltaStreamResponse(EventSourceResponse):
-    """Streams events, and closes their answer however the stream ends, even if it never begins."""
-
-    def __init__(self, events: AsyncGenerator[bytes], answer: Answer, *, shutdown_grace_seconds: float) -> None:
-        super().__init__(
-            events,
-            headers={"Cache-Control": "no-cache"},
-            sep="\n",
-            ping=PING_SECONDS,
-            send_timeout=SEND_TIMEOUT_SECONDS,
-            shutdown_event=anyio.Event(),
-            shutdown_grace_period=shutdown_grace_seconds,
-        )
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._answer.aclose()
+    return EventStream(writer.write, client, close=answer.aclose)
 
 
 async def _next(deltas: AsyncGenerator[TextDelta]) -> TextDelta:
     return await anext(deltas)
 
 
-async def _events(form: StreamForm, answer: Answer, told: Callable[[Exception], ErrorBody]) -> AsyncGenerator[bytes]:
-    """All events, up to the answer's end or an error.
+class _AnswerWriter:
+    """Writes all events of one answer, up to its end or an error; those of one delta go together."""
 
-    The event loop has a turn before every event: on a connection that has gone, sending never waits, and a generator
-    with ready data would hold the loop until its end.
-    """
-    try:
-        if not answer.first.done():
-            yield PING
-        delta = await answer.first
-        frames = form.frames(delta.fingerprint)
-        for frame in frames.begin():
-            await asyncio.sleep(0)
-            yield frame
-        while True:
-            for frame in frames.of(delta):
-                await asyncio.sleep(0)
-                yield frame
-            if delta.usage is not None:
-                break
-            delta = await anext(answer.rest)
-    except Exception as error:
+    def __init__(self, form: StreamForm, answer: Answer, told: Callable[[Exception], ErrorBody]) -> None:
+        self._form = form
+        self._answer = answer
+        self._told = told
+
+    async def write(self, write: Write) -> None:
+        """The whole stream. What `write` raises is raised; all else that goes wrong is told inside the stream."""
+        if not self._answer.first.done():
+            await write(PING)
+        try:
+            delta = await self._answer.first
+            frames = self._form.frames(delta.fingerprint)
+            written = [*frames.begin(), *frames.of(delta)]
+        except Exception as error:
+            return await self._fail(error, write)
+        while delta.usage is None:
+            if written:
+                await write(b"".join(written))
+            try:
+                delta = await anext(self._answer.rest)
+                written = frames.of(delta)
+            except Exception as error:
+                return await self._fail(error, write)
+        await write(b"".join([*written, *frames.end(delta.usage)]))
+
+    async def _fail(self, error: Exception, write: Write) -> None:
         log_failure(error)
-        for frame in form.failure(told(error)):
-            yield frame
-        return
-    for frame in frames.end(delta.usage):
-        await asyncio.sleep(0)
-        yield frame
+        await write(b"".join(self._form.failure(self._told(error))))
 
 
 def _event(data: bytes) -> bytes:

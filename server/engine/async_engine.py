@@ -12,7 +12,7 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from collections.abc import Sequence as Tokens
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -161,10 +161,14 @@ class AsyncEngine:
         SequenceFailed, ReaderStalled, EngineDead, EngineStopping at any time.
         """
         self._refuse_when_draining()
-        ask = Ask(prompt_ids, params, injection, tenant_salt, constraint=constraint)
-        async with aclosing(self._stream(ask)) as deltas:
-            async for delta in deltas:
-                yield delta
+        with self._opened(Ask(prompt_ids, params, injection, tenant_salt, constraint=constraint)) as stream:
+            while True:
+                delta = await stream.next_delta()
+                finished = stream.is_finished and not stream.pending and stream.error is None
+                if delta.token_ids or delta.finish_reason is not None:
+                    yield delta
+                if finished:
+                    return
 
     async def embed(
         self, prompt_ids: Tokens[int], *, injection: Injection | None = None, tenant_salt: bytes = b""
@@ -189,23 +193,13 @@ class AsyncEngine:
         self._engine.require_fit(injection)
         if injection.num_virtual_tokens == 0:
             return
-        async with aclosing(self._stream(Ask((), None, injection, is_pinned=is_pinned))) as deltas:
-            async for _ in deltas:
-                pass
+        with self._opened(Ask((), None, injection, is_pinned=is_pinned)) as stream:
+            while not stream.is_finished:
+                await stream.next_delta()
 
     def unpin(self, digests: Iterable[str]) -> None:
         """Let the KV of these soft prompts leave the cache like any other, where it was pinned."""
         self._commands.put(Unpin(frozenset(digests)))
-
-    async def _stream(self, ask: Ask) -> AsyncGenerator[TokenDelta]:
-        with self._opened(ask) as stream:
-            while True:
-                delta = await stream.next_delta()
-                finished = stream.is_finished and not stream.pending and stream.error is None
-                if delta.token_ids or delta.finish_reason is not None:
-                    yield delta
-                if finished:
-                    return
 
     @contextmanager
     def _opened(self, ask: Ask) -> Iterator[Stream]:

@@ -18,7 +18,7 @@ MAX_UNREAD_LOGPROBS = 512
 
 @dataclass(slots=True, eq=False)
 class Stream:
-    """Touched on the reader's event loop only.
+    """Touched on the reader's event loop only; it has one reader.
 
     Tokens that nobody has read yet pile up here in one list, up to a bound; beyond it the request is aborted, and its
     reader, should it come back, gets what is here and then ReaderStalled.
@@ -34,7 +34,8 @@ class Stream:
     finish_reason: FinishReason | None = None
     error: EngineError | None = None
     is_finished: bool = False
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    has_news: bool = False
+    waiter: asyncio.Future[None] | None = None
 
     def push(self, output: SequenceOutput) -> None:
         if self.is_finished:  # made before the abort was heard
@@ -50,7 +51,7 @@ class Stream:
         self.finish_reason = output.finish_reason
         self.error = output.error
         self.is_finished = output.is_finished
-        self.changed.set()
+        self._tell()
         if self._is_full() and not self.is_finished:
             self.fail(ReaderStalled(f"{len(self.pending)} tokens of this request wait to be read"))
             self.abort()
@@ -61,17 +62,29 @@ class Stream:
     def fail(self, error: EngineError) -> None:
         self.error = error
         self.is_finished = True
-        self.changed.set()
+        self._tell()
 
     async def next_delta(self) -> TokenDelta:
-        """Everything since the last delta, when there is something. Raises the request's error after its tokens."""
-        await self.changed.wait()
-        self.changed.clear()
+        """Everything since the last delta, when there is something. Raises the request's error after its tokens.
+
+        The event loop has a turn before each, also where it is there already.
+        """
+        if self.has_news:
+            await asyncio.sleep(0)
+        else:
+            self.waiter = self.loop.create_future()
+            await self.waiter
+        self.has_news = False
         if self.error is not None and not self.pending:
             raise self.error
         if self.error is not None:
-            self.changed.set()  # to be raised at the next call
+            self.has_news = True  # to be raised at the next call
         token_ids, self.pending = tuple(self.pending), []
         logprobs, self.pending_logprobs = tuple(self.pending_logprobs), []
         of_prompt, self.prompt_logprobs = self.prompt_logprobs, None
         return TokenDelta(token_ids, self.finish_reason, self.admission, logprobs, of_prompt)
+
+    def _tell(self) -> None:
+        self.has_news = True
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)

@@ -57,7 +57,7 @@ class AnswerText:
         self.num_tokens += 1
         if logprobs is not None:
             self._untold.append((self._num_decoded, self._choice(logprobs)))
-        text = self._detokenizer.decode((token_id,))
+        text = self._detokenizer.step(token_id)
         self._num_decoded += len(text)
         return self._matcher.decode(text)
 

@@ -38,7 +38,7 @@ class ChoiceClock:
         """Enter that the prompt is computed."""
         self._notes.num_prompt_tokens += num_tokens
         self._notes.num_cached_tokens += num_cached
-        self._stats.add_tokens(prompt=num_tokens, generated=0)
+        self._stats.add_prompt(num_tokens)
 
     def tick(self, delta: TokenDelta, count: int) -> None:
         """Enter that so many tokens of a delta have just become a part of the answer."""
@@ -46,15 +46,18 @@ class ChoiceClock:
             return
         now = time.perf_counter()
         self._notes.num_generated_tokens += count
-        self._stats.add_tokens(prompt=0, generated=count)
-        admitted_at = None if delta.admission is None else delta.admission.at
-        self._notes.note_times(asked_at=self._asked_at, admitted_at=admitted_at, token_at=now)
         if self._last_at is None:
-            queued = None if admitted_at is None else admitted_at - self._asked_at
-            self._stats.note_first_token(seconds=now - self._notes.arrived_at, queue_seconds=queued)
+            self._note_first(delta, count, now)
         else:
+            self._notes.last_token_at = now
             self._stats.note_tokens(count, seconds=(now - self._last_at) / count)
         self._last_at = now
+
+    def _note_first(self, delta: TokenDelta, count: int, now: float) -> None:
+        admitted_at = None if delta.admission is None else delta.admission.at
+        queued = None if admitted_at is None else admitted_at - self._asked_at
+        self._notes.note_first(asked_at=self._asked_at, admitted_at=admitted_at, token_at=now)
+        self._stats.note_first_tokens(count, seconds=now - self._notes.arrived_at, queue_seconds=queued)
 
     def end(self, reason: FinishReason) -> None:
         """Enter that the choice has ended by itself."""

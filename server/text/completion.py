@@ -115,15 +115,14 @@ class Completions:
         constraints = [await self._grammars.compile(request.structure, prompt.thoughts) for _ in range(request.n)]
         return _Job(request, prompt, constraints, tally)
 
-    async def _choices(self, job: _Job) -> AsyncGenerator[TextDelta]:
-        """All choices; the others begin after the first one's first token, and find its prompt in the prefix cache."""
+    def _choices(self, job: _Job) -> AsyncGenerator[TextDelta]:
+        """All choices; one alone goes no way round."""
+        return self._choice(job, 0) if job.request.n == 1 else self._several(job)
+
+    async def _several(self, job: _Job) -> AsyncGenerator[TextDelta]:
+        """The others begin after the first one's first token, and find its prompt in the prefix cache."""
         n = job.request.n
         first = self._choice(job, 0)
-        if n == 1:
-            async with aclosing(first):
-                async for delta in first:
-                    yield delta
-            return
         begun = asyncio.Event()
         others = [_after(begun, self._choice(job, index)) for index in range(1, n)]
         num_open, num_made, num_cached = n, 0, 0

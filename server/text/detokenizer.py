@@ -22,14 +22,10 @@ class IncrementalDetokenizer:
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text that these ids complete; empty while a character is unfinished."""
-        return "".join(self._step(token_id) for token_id in token_ids)
+        return "".join(map(self.step, token_ids))
 
-    def flush(self) -> str:
-        """The held-back tail; an unfinished character in it becomes U+FFFD."""
-        held, self._held = self._held, []
-        return self._text_of(held)
-
-    def _step(self, token_id: int) -> str:
+    def step(self, token_id: int) -> str:
+        """As `decode`, of one id."""
         self._held.append(token_id)
         try:
             text = self._stream.step(self._tokenizer, token_id)
@@ -40,6 +36,11 @@ class IncrementalDetokenizer:
             return ""
         self._held = []
         return text
+
+    def flush(self) -> str:
+        """The held-back tail; an unfinished character in it becomes U+FFFD."""
+        held, self._held = self._held, []
+        return self._text_of(held)
 
     def _text_of(self, token_ids: list[int]) -> str:
         text: str = self._tokenizer.decode(token_ids, skip_special_tokens=self._skips_special_tokens)

@@ -76,7 +76,7 @@ class PromptTexts:
         for token_id, is_outside in zip(token_ids, is_added, strict=True):
             offsets.append(num_characters)
             if not is_outside:
-                pieces.append(detokenizer.decode((token_id,)))
+                pieces.append(detokenizer.step(token_id))
                 num_characters += len(pieces[-1])
         return offsets, "".join(pieces) + detokenizer.flush()
 

@@ -130,7 +130,7 @@ class Embeddings:
             num_tokens = sum(len(ready.token_ids[index]) for index in means)
             self._charge(request.tenant_salt, num_tokens)
             tally.add(prompt_tokens=num_tokens, generated_tokens=0)
-            self._stats.add_tokens(prompt=num_tokens, generated=0)
+            self._stats.add_prompt(num_tokens)
             request.notes.num_prompt_tokens = num_tokens
         return [means[index] for index in range(len(ready.token_ids))]
 

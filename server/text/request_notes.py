@@ -54,8 +54,8 @@ class RequestNotes:
         if self.keeps_prompts and room > 0:
             self.prompts.append(text[:room])
 
-    def note_times(self, *, asked_at: float, admitted_at: float | None, token_at: float) -> None:
-        """Enter one choice's first tokens, or later ones; those of the choice that was first stand."""
+    def note_first(self, *, asked_at: float, admitted_at: float | None, token_at: float) -> None:
+        """Enter one choice's first tokens; those of the choice that was first stand."""
         if self.first_token_at is None:
             self.asked_at, self.admitted_at, self.first_token_at = asked_at, admitted_at, token_at
         self.last_token_at = token_at

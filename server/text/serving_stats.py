@@ -111,14 +111,15 @@ class ServingStats:
                 self._num_in_flight -= 1
                 self._outcomes[outcome] += 1
 
-    def add_tokens(self, *, prompt: int, generated: int) -> None:
-        """Count tokens of a prompt once, and those of each answer as they come."""
+    def add_prompt(self, num_tokens: int) -> None:
+        """Count the tokens of a prompt, once."""
         with self._lock:
-            self._prompt_tokens += prompt
-            self._generated_tokens += generated
+            self._prompt_tokens += num_tokens
 
-    def note_first_token(self, *, seconds: float, queue_seconds: float | None) -> None:
+    def note_first_tokens(self, count: int, *, seconds: float, queue_seconds: float | None) -> None:
+        """So many tokens came first, together."""
         with self._lock:
+            self._generated_tokens += count
             self._first_token.observe(seconds)
             if queue_seconds is not None:
                 self._queue.observe(max(queue_seconds, 0.0))
@@ -126,6 +127,7 @@ class ServingStats:
     def note_tokens(self, count: int, *, seconds: float) -> None:
         """So many tokens came, each so long after the one before."""
         with self._lock:
+            self._generated_tokens += count
             self._between_tokens.observe(seconds, times=count)
 
     def note_choice(self, reason: str, *, seconds: float | None) -> None:

@@ -19,6 +19,8 @@ class StopMatcher:
         """The text that is safe to show now; nothing any more once a stop string was found."""
         if self.stopped:
             return ""
+        if not self._stop:
+            return text
         text = self._held + text
         end = self._stop_start(text)
         if end is None:

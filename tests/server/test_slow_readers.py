@@ -15,7 +15,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from server.api import streaming
+from server.api import event_stream, streaming
 from server.api.chunks import ChunkHead, ChunkWriter
 from server.api.response_stream import ResponseForm
 from server.api.response_writing import ResponseWriter
@@ -27,7 +27,7 @@ from server.protocol.responses import ResponsesRequest
 from server.serve import open_listener
 from server.text.deltas import TextDelta, Usage
 from tests.server import building
-from tests.server.building import Running, chat_body, events_of, live_server, tiny_settings, wait_until_async
+from tests.server.building import chat_body, events_of, live_server, tiny_settings, wait_until_async
 
 SCOPE: dict[str, Any] = {"type": "http", "method": "POST"}
 HEAD = ChunkHead(id="x", created=1, model="m", include_usage=False, include_logprobs=False)
@@ -64,9 +64,7 @@ def response_form() -> StreamForm:
     return ResponseForm(ResponseWriter(ResponsesRequest.model_validate({"model": "m", "input": "hello"})))
 
 
-async def sent_of(
-    running: Running, answer: Answer, form: StreamForm, send: Callable[[Message], Any] | None = None
-) -> list[Message]:
+async def sent_of(answer: Answer, form: StreamForm, send: Callable[[Message], Any] | None = None) -> list[Message]:
     """The messages of an answer's stream to a client that stays."""
     sent: list[Message] = []
 
@@ -75,7 +73,7 @@ async def sent_of(
         if send is not None:
             await send(message)
 
-    response = await stream_response(answer.deltas(), form, Request(SCOPE, _stays), running.app.state.parts)
+    response = await stream_response(answer.deltas(), form, Request(SCOPE, _stays))
     await response(SCOPE, _stays, collect)
     return sent
 
@@ -89,10 +87,10 @@ async def _stays() -> Message:
     raise AssertionError("nobody hangs up")
 
 
-async def test_a_stream_that_waits_gives_signs_of_life(live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "PING_SECONDS", 0.05)
+async def test_a_stream_that_waits_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.05)
     answer = Answer(2, pause=0.3)
-    body = body_of(await sent_of(live, answer, chat_form()))
+    body = body_of(await sent_of(answer, chat_form()))
     assert body.endswith("data: [DONE]\n\n")
     between = body.split('"content":"more"')[1]
     assert "\n: ping" in between
@@ -102,12 +100,12 @@ async def test_a_stream_that_waits_gives_signs_of_life(live: Running, monkeypatc
 
 
 async def test_the_head_and_signs_of_life_come_before_a_late_first_token(
-    live: Running, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(streaming, "HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(streaming, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(event_stream, "PING_SECONDS", 0.05)
     for form in (chat_form(), response_form()):
-        sent = await sent_of(live, Answer(1, pause=0.3), form)
+        sent = await sent_of(Answer(1, pause=0.3), form)
         assert sent[0]["status"] == 200
         before, _, _ = body_of(sent).partition("more")
         assert before.startswith(": ping\n\n")
@@ -115,17 +113,17 @@ async def test_the_head_and_signs_of_life_come_before_a_late_first_token(
 
 
 async def test_an_early_error_keeps_its_status_and_a_late_one_is_told_inside(
-    live: Running, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for form in (chat_form(), response_form()):
         early = Answer(0, pause=0, fails=True)
         with pytest.raises(EngineDead):
-            await sent_of(live, early, form)
+            await sent_of(early, form)
         assert early.closed
     monkeypatch.setattr(streaming, "HEAD_SECONDS", 0.05)
-    chat = body_of(await sent_of(live, Answer(0, pause=0.1, fails=True), chat_form()))
+    chat = body_of(await sent_of(Answer(0, pause=0.1, fails=True), chat_form()))
     assert [event["error"]["code"] for event in events_of(chat)] == ["engine_dead"]
-    response = body_of(await sent_of(live, Answer(0, pause=0.1, fails=True), response_form()))
+    response = body_of(await sent_of(Answer(0, pause=0.1, fails=True), response_form()))
     assert [event["type"] for event in events_of(response)] == [
         "response.created",
         "response.in_progress",
@@ -133,7 +131,7 @@ async def test_an_early_error_keeps_its_status_and_a_late_one_is_told_inside(
     ]
 
 
-async def test_a_client_that_hangs_up_before_the_head_ends_the_work(live: Running) -> None:
+async def test_a_client_that_hangs_up_before_the_head_ends_the_work() -> None:
     answer = Answer(1, pause=30)
 
     async def leaves() -> Message:
@@ -141,7 +139,7 @@ async def test_a_client_that_hangs_up_before_the_head_ends_the_work(live: Runnin
         return {"type": "http.disconnect"}
 
     with pytest.raises(ClientDisconnect):
-        await stream_response(answer.deltas(), chat_form(), Request(SCOPE, leaves), live.app.state.parts)
+        await stream_response(answer.deltas(), chat_form(), Request(SCOPE, leaves))
     assert answer.closed
 
 
@@ -167,9 +165,9 @@ async def test_a_stream_in_the_queue_has_its_head_and_hears_of_a_stop_inside(
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_its_work_ended(
-    live: Running, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(streaming, "SEND_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(event_stream, "SEND_TIMEOUT_SECONDS", 0.1)
     answer = Answer(1_000_000, pause=0)
     num_sent = 0
 
@@ -181,7 +179,7 @@ async def test_a_client_that_does_not_read_is_cut_off_and_its_work_ended(
 
     async with asyncio.timeout(5):
         with pytest.raises(BaseException) as ended:  # noqa: PT011
-            await sent_of(live, answer, chat_form(), send)
+            await sent_of(answer, chat_form(), send)
     assert "SendTimeoutError" in repr(ended.value)
     assert answer.closed
 
