@@ -31,6 +31,7 @@ from benchmarks.training_memory import PeakMemory
 from client.terminal import quiet_transformers
 from training.config import TrainConfig
 from training.config_reading import load_train_config
+from training.memory import keep_few_kernels
 from training.model import add_adapter
 from training.prepare import PreparedRun, prepare_run
 from training.trainer import OneDeviceArguments, build_trainer
@@ -156,6 +157,7 @@ def run_side(job: Job) -> SideResult:
 def _hotprompt(
     job: Job, run: PreparedRun, config: TrainConfig, weights: Any, device: torch.device, output_dir: Path
 ) -> tuple[Trainer, SnapshotTaker]:
+    keep_few_kernels()  # as `train` does
     model = add_adapter(weights, run.base, config, run.train.answered)
     taker = SnapshotTaker(job, lambda: _prompt_of(model))
     trainer = build_trainer(

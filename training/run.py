@@ -17,6 +17,7 @@ from training.config_reading import config_yaml
 from training.evaluate import Evaluation, Evaluator
 from training.loop import nothing_to_save, opened_checkpoints, run_loop
 from training.measuring import measure_adapter, measure_base
+from training.memory import keep_few_kernels
 from training.model import add_adapter, count_parameters, num_virtual_tokens, virtual_tokens_of
 from training.prepare import PreparedRun, check_positions, prepare_run
 from training.progress import evaluation_progress, say
@@ -56,6 +57,7 @@ def train(config: TrainConfig, *, console: Console | None = None, api_key: str |
     Ctrl-C during the loop publishes what is trained so far; a second one stops at once. Raises TrainingError,
     NothingTrained when stopped before the first optimiser step, and what `prepare_run` raises.
     """
+    keep_few_kernels()
     disable_progress_bar()  # transformers' own, when it loads weights
     console = console or Console(quiet=True)
     with nothing_to_save():
