@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from server.api.deps import caller_of, parts_of, require_admin_key, require_chat_key
+from server.api.deps import require_admin_key, require_chat_key
 
 KEY_CHECKS = (require_chat_key, require_admin_key)
 
@@ -24,11 +24,8 @@ class GuardedRoute(APIRoute):
         checks = [check for check in KEY_CHECKS if check in asked]
 
         async def guarded(request: Request) -> Response:
-            if checks:
-                parts = await parts_of(request)
-                caller = await caller_of(request, parts)
-                for check in checks:
-                    await check(request, parts, caller)
+            for check in checks:
+                await check(request)
             return await handle(request)
 
         return guarded
