@@ -231,7 +231,7 @@ def bench_http(
 def bench_scrape(
     base: Annotated[str | None, typer.Option(help="Base model, of which the tokenizer is used.")] = None,
     adapters: Annotated[int, typer.Option(min=1, max=10_000, help="Adapters that are there and used.")] = 1000,
-    scrapes: Annotated[int, typer.Option(min=1, max=10_000, help="Scrapes that are measured.")] = 50,
+    scrapes: Annotated[int, typer.Option(min=1, max=10_000, help="Scrapes that are measured.")] = 200,
 ) -> None:
     """Measure what one scrape of /metrics takes, in CPU time, over an engine that computes nothing."""
     from adapters.embedded_base import EMBEDDED_BASE_NAME
@@ -244,8 +244,8 @@ def bench_scrape(
     except BaseModelError as error:
         end(FAILED, str(error))
     typer.echo(f"{cost.adapters:,} adapters, {cost.num_bytes / 1024:.0f} KiB a page, milliseconds of CPU:")
-    typer.echo(f"a whole request: median {cost.request_ms:.1f}, longest {cost.longest_request_ms:.1f}")
-    typer.echo(f"the page, all in use: median {cost.busy_page_ms:.1f}, longest {cost.longest_busy_page_ms:.1f}")
+    for what, took in (("a whole request", cost.request), ("the page, all in use", cost.busy_page)):
+        typer.echo(f"{what}: median {took.median:.1f}, p99 {took.p99:.1f}, longest {took.longest:.1f}")
 
 
 @bench_app.command("decode")

@@ -1,23 +1,26 @@
 """What one scrape of /metrics takes with many adapters, in CPU time of a real app over a scripted engine.
 
-Knows no model. CPU time, so that other programs on the machine do not count.
+Knows no model. CPU time, so that other programs on the machine do not count. The garbage collector runs as in a server.
 """
 
 import asyncio
+import gc
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from typing import Self
 
 import httpx
 
 from adapters.base_model import open_base_model
+from benchmarks.percentiles import median, percentile
 from benchmarks.random_adapters import SoftPromptMaker, publish_soft_prompts
 from benchmarks.scripted_engine import scripted_services
 from server.app import create_app
+from server.collector import spare_the_collector
 from server.config import Settings
 from server.keys import Caller, Role
 
@@ -28,16 +31,29 @@ _STEP_SECONDS = 0.05
 _VIRTUAL_TOKENS = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Milliseconds."""
+
+    median: float
+    p99: float
+    longest: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        return cls(median(values), percentile(values, 99), max(values))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrapeCost:
-    """Milliseconds of CPU: of a whole request without a socket, and of the page alone while every adapter is in use."""
+    """CPU time: of a whole request without a socket, the app's first among them, and of the page alone while every
+    adapter is in use.
+    """
 
     adapters: int
     num_bytes: int
-    request_ms: float
-    longest_request_ms: float
-    busy_page_ms: float
-    longest_busy_page_ms: float
+    request: Spread
+    busy_page: Spread
 
 
 def measure_scrape(base_name: str, *, home: Path, adapters: int, scrapes: int) -> ScrapeCost:
@@ -45,26 +61,33 @@ def measure_scrape(base_name: str, *, home: Path, adapters: int, scrapes: int) -
     return asyncio.run(_measure(base_name, home, adapters, scrapes))
 
 
+@contextmanager
+def _spared_collector() -> Iterator[None]:
+    """Inside, the collector leaves alone what is there already, as in `hotprompt serve`."""
+    thresholds = gc.get_threshold()
+    spare_the_collector()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
 async def _measure(base_name: str, home: Path, adapters: int, scrapes: int) -> ScrapeCost:
     async with _app(base_name, home, adapters) as (client, names, page):
-        await asyncio.gather(*(_ask(client, name, max_tokens=1) for name in names))
-        requests = [await _cpu_ms_of_request(client) for _ in range(scrapes)]
+        with _spared_collector():
+            await asyncio.gather(*(_ask(client, name, max_tokens=1) for name in names))
+            requests = [await _cpu_ms_of_request(client) for _ in range(scrapes)]
         size = len(page())
         running = [asyncio.create_task(_ask(client, name, max_tokens=900)) for name in names]
         while b"hotprompt_requests_in_flight %.1f\n" % adapters not in page():
             await asyncio.sleep(_STEP_SECONDS)
-        busy = [_cpu_ms(page) for _ in range(scrapes)]
+        with _spared_collector():
+            busy = [_cpu_ms(page) for _ in range(scrapes)]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-    return ScrapeCost(
-        adapters=adapters,
-        num_bytes=size,
-        request_ms=median(requests),
-        longest_request_ms=max(requests),
-        busy_page_ms=median(busy),
-        longest_busy_page_ms=max(busy),
-    )
+    return ScrapeCost(adapters=adapters, num_bytes=size, request=Spread.of(requests), busy_page=Spread.of(busy))
 
 
 @asynccontextmanager

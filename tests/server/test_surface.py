@@ -8,6 +8,7 @@ import httpx
 import pytest
 from fastapi.routing import APIRoute
 from pydantic import SecretStr
+from starlette.routing import compile_path
 
 from server.config import Settings
 from tests.server.building import app_client, chat_body, tiny_settings
@@ -100,6 +101,19 @@ async def test_a_good_request_id_is_echoed_and_another_replaced(served: Served) 
         replaced = (await client.get("/health", headers={"x-request-id": bad})).headers["x-request-id"]
         assert replaced != bad
         assert replaced
+
+
+async def test_no_request_waits_until_routes_are_built(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, client = served
+    built: list[str] = []
+
+    def counted(path: str) -> Any:
+        built.append(path)
+        return compile_path(path)
+
+    monkeypatch.setattr("fastapi.routing.compile_path", counted)
+    assert (await client.get("/metrics")).status_code == 200
+    assert built == []
 
 
 async def test_health_and_ready_follow_the_engine(served: Served) -> None:
