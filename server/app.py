@@ -197,9 +197,10 @@ def _parts(services: Services, settings: Settings, http_counts: HttpCounts) -> P
     allowed = AllowedSources(settings.adapter_sources)
     fetcher = Fetcher(roots, allowed, max_weights_bytes=settings.max_adapter_size, num_threads=MAX_RUNNING)
     hidden_size = services.base.identity.hidden_size
+    supervisor = EngineSupervisor(services.engine)
     return Parts(
         engine=services.engine,
-        supervisor=EngineSupervisor(services.engine),
+        supervisor=supervisor,
         registry=services.registry,
         resolver=resolver,
         prompts=prompts,
@@ -215,7 +216,7 @@ def _parts(services: Services, settings: Settings, http_counts: HttpCounts) -> P
         keys=KeyRing(callers),
         limits=limits,
         use=use,
-        metrics=MetricsPage(Sources(services.engine, services.registry, use, stats, http_counts)),
+        metrics=MetricsPage(Sources(services.engine, supervisor, services.registry, use, stats, http_counts)),
         roots=roots,
         max_weights_bytes=settings.max_adapter_size,
         jobs=AdapterJobs(fetcher),

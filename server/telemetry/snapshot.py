@@ -9,6 +9,7 @@ from adapters.residency import Residency
 from server.engine.async_engine import AsyncEngine
 from server.engine.outputs import EngineStats
 from server.keys import Caller
+from server.supervising import EngineSupervisor
 from server.telemetry.http_counts import Answered, HttpCounts
 from server.text.adapter_use import OTHER, AdapterUse, UseCounts
 from server.text.serving_stats import ServingCounts, ServingStats
@@ -22,6 +23,8 @@ class Snapshot:
     """Seconds since the epoch."""
     engine: EngineStats
     is_engine_alive: bool
+    num_restarts: int
+    """How often the engine was started anew after a fault."""
     is_draining: bool
     max_num_seqs: int
     serving: ServingCounts
@@ -39,6 +42,7 @@ class Sources:
     """Where the figures of one app come from."""
 
     engine: AsyncEngine
+    supervisor: EngineSupervisor
     registry: AdapterRegistry
     use: AdapterUse
     stats: ServingStats
@@ -54,6 +58,7 @@ class Sources:
             at=time.time(),
             engine=self.engine.stats(),
             is_engine_alive=self.engine.is_alive,
+            num_restarts=self.supervisor.num_restarts,
             is_draining=self.engine.is_draining,
             max_num_seqs=self.engine.max_num_seqs,
             serving=self.stats.snapshot(),

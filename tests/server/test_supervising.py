@@ -69,6 +69,7 @@ async def test_every_stream_hears_that_the_engine_died_and_it_comes_back_as_it_w
     await wait_until_async(lambda: supervisor.num_restarts == 1)
     for path in ("/health", "/ready"):
         assert (await client.get(path)).json() == {"status": "ok", "reason": None}
+    assert "hotprompt_engine_restarts_total 1.0" in (await client.get("/metrics")).text.splitlines()
     stats = running.engine.stats()
     assert stats.num_pinned_blocks == num_pinned
     assert stats.num_failed == 9
