@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from server.engine.async_engine import AsyncEngine
 
 LOOK_SECONDS = 0.1
+STALL_SECONDS = 60.0
+"""A step that takes longer counts as hung."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +33,12 @@ class EngineSupervisor:
         engine: AsyncEngine,
         limit: RestartLimit = RestartLimit(),
         *,
+        stall_seconds: float = STALL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._limit = limit
+        self._stall_seconds = stall_seconds
         self._clock = clock
         self._restarts: deque[float] = deque()  # when, those within the limit's seconds
         self._is_restarting = False
@@ -44,11 +48,21 @@ class EngineSupervisor:
     @property
     def is_up(self) -> bool:
         """Whether the engine runs and has all that it had at the start."""
-        return self._engine.is_alive and not self._is_restarting
+        return self._engine.is_alive and not self._is_restarting and not self.is_stalled
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the engine's thread lives, but has not finished its step for too long. It is not started anew: what a
+        thread hangs in cannot be taken from it. Who keeps the process may end it.
+        """
+        return self._engine.is_alive and self._engine.seconds_in_step() > self._stall_seconds
 
     @property
     def reason(self) -> str | None:
         """Why the engine is not up, for whoever asks after its health; None while it is, and after an orderly end."""
+        if self.is_stalled:
+            seconds = self._engine.seconds_in_step()
+            return f"the engine has not finished a step for {seconds:.0f} seconds; the server must be restarted"
         if self.is_up or self._engine.fault is None:
             return None
         fault = f"the engine's thread ended by a fault ({self._engine.fault})"

@@ -32,6 +32,8 @@ def _trouble(parts: Parts) -> Health | None:
     supervisor = parts.supervisor
     if supervisor.is_up:
         return None
+    if supervisor.is_stalled:
+        return Health(status="stalled", reason=supervisor.reason)
     if supervisor.has_given_up:
         return Health(status="dead", reason=supervisor.reason)
     return Health(status="stopping" if parts.engine.is_draining else "restarting", reason=supervisor.reason)

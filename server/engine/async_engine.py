@@ -9,6 +9,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from collections.abc import Sequence as Tokens
@@ -48,6 +49,7 @@ class AsyncEngine:
         self._deliveries: dict[asyncio.AbstractEventLoop, Delivery] = {}  # the engine's thread alone looks in here
         self._draining = False
         self._ended = False
+        self._step_began: float | None = None  # of time.monotonic
         self._fault: str | None = None
         self._thread = self._new_thread()
 
@@ -77,6 +79,11 @@ class AsyncEngine:
     @property
     def is_draining(self) -> bool:
         return self._draining
+
+    def seconds_in_step(self) -> float:
+        """How long the step that runs now has taken; 0 between steps and without work. Any thread may ask."""
+        began = self._step_began
+        return 0.0 if began is None else time.monotonic() - began
 
     def stats(self) -> EngineStats:
         """The load as it was after the last step."""
@@ -244,9 +251,18 @@ class AsyncEngine:
 
     def _loop(self) -> None:
         while self._apply_commands():
-            outputs = self._engine.step() if self._engine.has_work else []
+            outputs = self._step()
             self._stats = self._engine.stats()  # before the readers hear of the step
             self._deliver(outputs)
+
+    def _step(self) -> list[SequenceOutput]:
+        if not self._engine.has_work:
+            return []
+        self._step_began = time.monotonic()
+        try:
+            return self._engine.step()
+        finally:
+            self._step_began = None
 
     def _apply_commands(self) -> bool:
         """Apply what is queued, waiting for something when there is nothing else to do. False when told to stop."""

@@ -17,6 +17,6 @@ class ErrorResponse(ResponseBody):
 
 
 class Health(ResponseBody):
-    status: Literal["ok", "stopping", "restarting", "dead"]
+    status: Literal["ok", "stopping", "restarting", "stalled", "dead"]
     reason: str | None = None
     """Why it is not ok, where there is more to say."""

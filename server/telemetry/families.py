@@ -54,6 +54,9 @@ def _load(now: Snapshot) -> Iterator[Metric]:
 
 def _about(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("engine_up", "1 while the engine's thread lives.", int(now.is_engine_alive))
+    yield _gauge(
+        "engine_step_seconds", "Seconds since the step that runs now began, 0 between steps.", now.seconds_in_step
+    )
     yield _counter("engine_restarts", "Times that the engine was started anew after a fault.", now.num_restarts)
     yield _gauge("draining", "1 while the server stops and takes no new requests.", int(now.is_draining))
     yield _info(

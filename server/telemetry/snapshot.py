@@ -23,6 +23,8 @@ class Snapshot:
     """Seconds since the epoch."""
     engine: EngineStats
     is_engine_alive: bool
+    seconds_in_step: float
+    """How long the step that runs now has taken."""
     num_restarts: int
     """How often the engine was started anew after a fault."""
     is_draining: bool
@@ -58,6 +60,7 @@ class Sources:
             at=time.time(),
             engine=self.engine.stats(),
             is_engine_alive=self.engine.is_alive,
+            seconds_in_step=self.engine.seconds_in_step(),
             num_restarts=self.supervisor.num_restarts,
             is_draining=self.engine.is_draining,
             max_num_seqs=self.engine.max_num_seqs,

@@ -94,6 +94,27 @@ async def test_an_engine_that_keeps_failing_stays_down(faulty: Faulty) -> None:
     assert refused.headers["retry-after"]
 
 
+async def test_a_step_that_hangs_is_seen(faulty: Faulty) -> None:
+    running, runner, client = faulty
+    supervisor: EngineSupervisor = running.app.state.parts.supervisor
+    supervisor._stall_seconds = 0.05
+    assert (await client.get("/health")).status_code == 200
+    runner.gate.clear()
+    waiting = asyncio.create_task(_chat(client, "tiny-llama"))
+    await wait_until_async(lambda: supervisor.is_stalled)
+    for path in ("/health", "/ready"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["status"]) == (503, "stalled")
+        assert "not finished a step" in answer.json()["reason"]
+    page = (await client.get("/metrics")).text.splitlines()
+    (told,) = [line for line in page if line.startswith("hotprompt_engine_step_seconds ")]
+    assert float(told.split()[1]) > 0.05
+    supervisor._stall_seconds = 60.0
+    runner.gate.set()
+    assert (await waiting).status_code == 200
+    assert (await client.get("/health")).json() == {"status": "ok", "reason": None}
+
+
 async def test_restarts_are_counted_within_the_window_only(settings: Settings) -> None:
     now = 0.0
     with live_server(settings) as (running, _):

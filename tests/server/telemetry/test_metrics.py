@@ -30,6 +30,7 @@ TYPES = {
     "hotprompt_prefix_cache_hits": "counter",
     "hotprompt_virtual_tokens_computed": "counter",
     "hotprompt_engine_up": "gauge",
+    "hotprompt_engine_step_seconds": "gauge",
     "hotprompt_engine_restarts": "counter",
     "hotprompt_draining": "gauge",
     "hotprompt_lora_requests_info": "gauge",
