@@ -47,6 +47,7 @@ from server.config import Settings
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineError
 from server.errors import install_error_handlers
+from server.first_use import spare_the_first_request
 from server.following import store_followed
 from server.jobs import MAX_RUNNING, AdapterJobs
 from server.keys import read_callers
@@ -134,6 +135,7 @@ def _lifespan(
             async with store_followed(app.state.parts):
                 await warm()
                 await _prepare(app.state.parts.grammars)
+                await spare_the_first_request(app, app.state.parts.prompts)
                 async with app.state.parts.supervisor.watching(warm):
                     yield
         finally:
