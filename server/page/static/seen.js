@@ -1,10 +1,9 @@
 // The dialog that shows what the model sees of a request: virtual tokens, the rendered text, and its tokens.
 
-import { copyButton } from "./copy.js";
 import { openDialog } from "./dialog.js";
 import { h } from "./dom.js";
 import { formatNumber, say, t } from "./i18n.js";
-import { createSegments } from "./segments.js";
+import { createRequestRow } from "./request-row.js";
 
 const MAX_TOKENS_SHOWN = 4096;
 const PROMPT_FIELDS = ["model", "messages"];
@@ -16,44 +15,29 @@ export function showSeen(api, bodies) {
   const facts = h("p", { class: "muted small" });
   const read = new Map(); // by index of the body: what the server said of it
   let text = "";
-  const forms = createSegments(
-    [
+  const row = createRequestRow(bodies, {
+    forms: [
       ["text", "seen.text"],
       ["tokens", "seen.tokens"],
     ],
-    show,
-  );
-  const models = createSegments(
-    bodies.map((body, index) => [index, null, body.model]),
-    show,
-  );
-  say(models.node, "code.model", {}, "label");
-  say(forms.node, "seen.form", {}, "label");
+    formLabel: "seen.form",
+    read: () => text,
+    onChange: show,
+  });
   openDialog({
     title: "seen.title",
     wide: true,
-    body: [
-      h(
-        "div",
-        { class: "row" },
-        bodies.length > 1 && models.node,
-        forms.node,
-        h("span", { class: "grow" }),
-        copyButton(() => text),
-      ),
-      facts,
-      place,
-    ],
+    body: [row.node, facts, place],
     onClose: () => leaving.abort(),
   });
   show();
 
   async function show() {
-    const index = models.value();
+    const index = row.index();
     if (!read.has(index)) read.set(index, readSeen(api, bodies[index], leaving.signal));
     try {
       const seen = await read.get(index);
-      if (index === models.value()) write(seen, forms.value());
+      if (index === row.index()) write(seen, row.form());
     } catch (error) {
       read.delete(index);
       if (error.name !== "AbortError") place.replaceChildren(h("p", { class: "box danger" }, error.message));
