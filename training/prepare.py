@@ -54,10 +54,9 @@ def prepare_run(config: TrainConfig, console: Console) -> PreparedRun:
     if any(alias.name == config.name for alias in store.aliases()):
         raise ConfigError([f"name: {config.name!r} is an alias in the store {config.store}; remove it first"])
     chat_format = _chat_format(base, config)
-    train = _encode("data", rows.train, base, chat_format, config, console)
-    held_out = None
-    if rows.held_out is not None:
-        held_out = _encode("held-out", rows.held_out, base, chat_format, config, console).answered
+    encoder = _RowEncoder(base, chat_format, config, console)
+    train = encoder.encode("data", rows.train)
+    held_out = None if rows.held_out is None else encoder.encode("held-out", rows.held_out).answered
     return PreparedRun(base, store, chat_format, train, held_out, rows_digest(rows.train))
 
 
@@ -85,54 +84,61 @@ def _chat_format(base: BaseModel, config: TrainConfig) -> ChatFormat:
     return chat_format.model_copy(update={"system_prompt": config.system_prompt})
 
 
-def _cut(
-    key: str,
-    rows: Sequence[Conversation],
-    base: BaseModel,
-    chat_format: ChatFormat,
-    config: TrainConfig,
-    console: Console,
-) -> EncodedRows:
-    """Rows in tokens, from an earlier run where it had the same."""
-    cache = DataCache(home_directory() / "prepared")
-    known_as = cache_key(rows, base, chat_format, max_length=config.max_length) if config.data_cache else None
-    known = None if known_as is None else cache.read(known_as)
-    if known is not None:
-        say(console, f"{key}: prepared before")
-        return known
-    try:
-        encoded = encode_rows(rows, LocalFormat(base.tokenizer, chat_format), max_length=config.max_length)
-    except ChatFormatError as error:
-        raise ConfigError([f"chat_format: {error}"]) from error
-    if known_as is not None:
+@dataclass(frozen=True, slots=True)
+class _RowEncoder:
+    """Cuts rows into tokens, the same way for all rows of a run."""
+
+    base: BaseModel
+    chat_format: ChatFormat
+    config: TrainConfig
+    console: Console
+
+    def encode(self, key: str, rows: Sequence[Conversation]) -> EncodedRows:
+        """Rows in tokens, with a word on each thing that a user may not expect of them; `key` names the rows.
+
+        Raises DataError when no row keeps any of its answer, and ConfigError when the chat format does not fit them.
+        """
+        encoded = self._cut(key, rows)
+        max_length = self.config.max_length
+        if all(example.is_lost for example in encoded.examples):
+            raise DataError([f"{key}: no row keeps any of its answer within max_length {max_length}"])
+        say(self.console, f"{key}: {len(rows):,} rows, the longest has {encoded.longest} tokens")
+        if encoded.num_cut:
+            say(
+                self.console,
+                f"warning: {key}: {encoded.num_cut:,} rows cut at max_length {max_length}, "
+                f"{encoded.num_lost:,} of them lost: their prompt alone is that long",
+            )
+        if encoded.num_empty:
+            say(self.console, f"warning: {key}: {encoded.num_empty:,} rows have an empty output")
+        if encoded.num_separate:
+            say(
+                self.console,
+                f"{key}: {encoded.num_separate:,} conversations are one example for each answer, "
+                "since the chat template shows earlier turns otherwise",
+            )
+        return encoded
+
+    def _cut(self, key: str, rows: Sequence[Conversation]) -> EncodedRows:
+        """Rows in tokens, from an earlier run where it had the same."""
+        config = self.config
+        known_as = (
+            cache_key(rows, self.base, self.chat_format, max_length=config.max_length) if config.data_cache else None
+        )
+        if known_as is None:
+            return self._fresh(rows)
+        cache = DataCache(home_directory() / "prepared")
+        known = cache.read(known_as)
+        if known is not None:
+            say(self.console, f"{key}: prepared before")
+            return known
+        encoded = self._fresh(rows)
         cache.write(known_as, encoded)
-    return encoded
+        return encoded
 
-
-def _encode(
-    key: str,
-    rows: Sequence[Conversation],
-    base: BaseModel,
-    chat_format: ChatFormat,
-    config: TrainConfig,
-    console: Console,
-) -> EncodedRows:
-    encoded = _cut(key, rows, base, chat_format, config, console)
-    if all(example.is_lost for example in encoded.examples):
-        raise DataError([f"{key}: no row keeps any of its answer within max_length {config.max_length}"])
-    say(console, f"{key}: {len(rows):,} rows, the longest has {encoded.longest} tokens")
-    if encoded.num_cut:
-        say(
-            console,
-            f"warning: {key}: {encoded.num_cut:,} rows cut at max_length {config.max_length}, "
-            f"{encoded.num_lost:,} of them lost: their prompt alone is that long",
-        )
-    if encoded.num_empty:
-        say(console, f"warning: {key}: {encoded.num_empty:,} rows have an empty output")
-    if encoded.num_separate:
-        say(
-            console,
-            f"{key}: {encoded.num_separate:,} conversations are one example for each answer, "
-            "since the chat template shows earlier turns otherwise",
-        )
-    return encoded
+    def _fresh(self, rows: Sequence[Conversation]) -> EncodedRows:
+        model_format = LocalFormat(self.base.tokenizer, self.chat_format)
+        try:
+            return encode_rows(rows, model_format, max_length=self.config.max_length)
+        except ChatFormatError as error:
+            raise ConfigError([f"chat_format: {error}"]) from error
