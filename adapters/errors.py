@@ -1,4 +1,4 @@
-"""What can be wrong with an adapter, a store or a base model. Knows no HTTP: `server.errors` chooses status codes.
+"""What can be wrong with an adapter, a store or a base model. Knows no HTTP: `server.error_table` chooses status codes.
 
 AdapterError
 ├── AdapterNotFound         no such name, alias or version

@@ -46,7 +46,7 @@ from server.api.turns import TurnsMiddleware
 from server.config import Settings
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import EngineError
-from server.errors import install_error_handlers
+from server.error_handlers import install_error_handlers
 from server.first_use import spare_the_first_request
 from server.following import store_followed
 from server.jobs import MAX_RUNNING, AdapterJobs

@@ -14,7 +14,8 @@ from typing import Literal
 from uuid import uuid4
 
 from adapters.files import AdapterFiles
-from server.errors import JobNotFound, JobsBusy, error_body, log_failure
+from server.error_bodies import error_body, log_failure
+from server.errors import JobNotFound, JobsBusy
 from server.protocol.errors import ErrorBody
 from server.sources.fetcher import Fetcher
 from server.sources.locations import Location

@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from server.api.answered_by import ADAPTER_HEADER
-from server.errors import REQUEST_ID_HEADER
+from server.error_handlers import REQUEST_ID_HEADER
 from server.protocol.errors import ErrorBody, ErrorResponse
 
 METHODS = ("GET", "POST", "PATCH", "DELETE")

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import Depends, Request
 
-from server.errors import PROMPT_FIELD_STATE
+from server.error_bodies import PROMPT_FIELD_STATE
 
 
 def name_prompt(request: Request, field: str) -> None:

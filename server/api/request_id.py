@@ -6,7 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.random_ids import random_id
-from server.errors import REQUEST_ID_HEADER
+from server.error_handlers import REQUEST_ID_HEADER
 from server.telemetry.log_lines import REQUEST_ID
 
 _LEGAL = re.compile(r"[\x21-\x7e]{1,128}")

@@ -9,7 +9,7 @@ from fastapi import Request
 
 from server.api.disconnect import ClientWatch
 from server.api.event_stream import PING, EventStream, Write
-from server.errors import error_of, log_failure
+from server.error_bodies import error_of, log_failure
 from server.protocol.errors import ErrorBody
 from server.text.deltas import TextDelta, Usage
 

@@ -1,4 +1,4 @@
-"""What the engine refuses or fails at. Knows no HTTP: status codes are chosen in `server.errors`.
+"""What the engine refuses or fails at. Knows no HTTP: status codes are chosen in `server.error_table`.
 
 EngineError
 ├── CacheTooSmall      the KV cache cannot hold one sequence of the longest length

@@ -1,4 +1,4 @@
-"""What can be wrong with a source. Knows no HTTP: `server.errors` chooses status codes.
+"""What can be wrong with a source. Knows no HTTP: `server.error_table` chooses status codes.
 
 SourceError
 ├── SourceRefused      the server does not read there: no setting allows it, or it is no legal source

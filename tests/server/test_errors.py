@@ -13,7 +13,9 @@ from server.engine.errors import (
     NativeUnavailable,
     SequenceFailed,
 )
-from server.errors import RequestRefused, error_body, wording_of
+from server.error_bodies import error_body
+from server.error_table import wording_of
+from server.errors import RequestRefused
 
 AT_START_ONLY = {NativeUnavailable, CacheTooSmall, ModelUnsupported}
 

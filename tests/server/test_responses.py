@@ -16,7 +16,7 @@ from server.api.response_stream import ResponseForm
 from server.api.response_writing import ResponseWriter
 from server.engine.errors import EngineDead
 from server.engine.outputs import FinishReason
-from server.errors import error_body
+from server.error_bodies import error_body
 from server.protocol.response_objects import OutputFunctionCall, OutputMessage, OutputReasoning
 from server.protocol.responses import ResponsesRequest
 from server.text.deltas import CallDelta, TextDelta, Usage

@@ -1,4 +1,4 @@
-"""What can be wrong with an asked-for structure. Knows no HTTP: status codes are chosen in `server.errors`.
+"""What can be wrong with an asked-for structure. Knows no HTTP: status codes are chosen in `server.error_table`.
 
 StructureError
 ├── StructureInvalid      the structure is malformed, over a limit, or cannot be enforced; `field` names it
