@@ -15,6 +15,11 @@ from client.bare_flag import SweepCommand
 from client.commands import adapters_app, chat
 from client.terminal import FAILED, WRONG_USAGE, end, log_to_stderr, quiet_transformers, stderr, stdout
 
+StoreOption = Annotated[
+    str | None,
+    typer.Option(help="Directory of the adapter store. Default: HOTPROMPT_STORE, or store in HOTPROMPT_HOME."),
+]
+
 app = typer.Typer(
     help="Serve one base model with many small adapters, and train them.",
     no_args_is_help=True,
@@ -43,10 +48,7 @@ def serve(
             "directory, or a hub id (owner/name)."
         ),
     ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(help="Directory of the adapter store. Default: HOTPROMPT_STORE, or store in HOTPROMPT_HOME."),
-    ] = None,
+    store: StoreOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[str | None, typer.Option(help="TCP port; 0 takes a free one. Default: 8000.")] = None,
     device: Annotated[
@@ -229,10 +231,7 @@ def train(
         bool | None, typer.Option("--data-cache/--no-data-cache", help="Keep rows in tokens for the next run.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name to publish the adapter under.")] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(help="Directory of the adapter store. Default: HOTPROMPT_STORE, or store in HOTPROMPT_HOME."),
-    ] = None,
+    store: StoreOption = None,
     publish: Annotated[
         str | None,
         typer.Option(help="Also register it there: another store's directory, or the URL of a running server."),
@@ -300,10 +299,7 @@ def evaluate(
     ],
     data: Annotated[list[str], typer.Option(help="Held-out rows, in any form that train reads; may be repeated.")],
     base: Annotated[str | None, typer.Option(help="Base model, as in serve.")] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(help="Directory of the adapter store. Default: HOTPROMPT_STORE, or store in HOTPROMPT_HOME."),
-    ] = None,
+    store: StoreOption = None,
     url: Annotated[str | None, typer.Option(help="A running server that answers, in place of this machine.")] = None,
     api_key: Annotated[
         str | None, typer.Option(envvar="HOTPROMPT_API_KEY", help="Key for the server.", show_envvar=True)
