@@ -1,11 +1,11 @@
 """`hotprompt serve`: the socket, the services, the app, and uvicorn with an orderly end. Knows no route."""
 
+import asyncio
 import logging
 import socket
 import time
 from functools import partial
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +15,7 @@ from server.accepting import PacedListener
 from server.app import create_app
 from server.collector import FullCollections, spare_the_collector
 from server.config import Settings
+from server.connections import Connection, ReadingTurns, cut_silent
 from server.engine.async_engine import AsyncEngine
 from server.engine.errors import CacheTooSmall, ModelUnsupported
 from server.keys import read_callers
@@ -25,6 +26,8 @@ MAX_HEADER_BYTES = 64 * 1024
 BACKLOG = 2048
 FLUSH_SECONDS = 5
 """What connections get to take their last bytes, after the engine has stopped."""
+TICKS_A_SECOND = 10
+"""How often uvicorn calls `on_tick`."""
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +124,13 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
-        protocol: Any = self.config.http_protocol_class
-        factory = partial(protocol, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        factory = partial(
+            Connection,
+            ReadingTurns(),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
         for listener in sockets or []:
             self._listening.append(PacedListener(listener, factory, backlog=BACKLOG))
             url = url_of(*listener.getsockname()[:2])
@@ -137,6 +145,8 @@ class DrainingServer(uvicorn.Server):
         """Called ten times a second; True ends the server."""
         ends = await super().on_tick(counter)
         state = self.server_state
+        if counter % TICKS_A_SECOND == 0:
+            cut_silent(state.connections, now=asyncio.get_running_loop().time())
         self._collections.tick(num_requests=state.total_requests, is_idle=not state.tasks)
         if self._signals == 0:
             return ends
