@@ -253,6 +253,13 @@ def train(
         str | None, typer.Option(help="Longest time of training; the learning rate goes through its course in it.")
     ] = None,
     learning_rate: Annotated[str | None, typer.Option(help="Highest learning rate.")] = None,
+    gradient_checkpointing: Annotated[
+        bool | None,
+        typer.Option(
+            "--gradient-checkpointing/--no-gradient-checkpointing",
+            help="Compute layers again in the backward pass instead of keeping results: less memory, slower.",
+        ),
+    ] = None,
     seed: Annotated[str | None, typer.Option(help="Decides the order of the rows and random virtual tokens.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32, of the base model.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,

@@ -1,15 +1,19 @@
 """The loss of a batch, a piece that fits in memory at a time. Knows models and batches, no training loop."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Protocol
 
 import torch
 from peft import PeftModel
 
+from training.errors import ConfigError
 from training.examples import IGNORED_LABEL, Collator, Example, length_groups
 from training.loss import summed_answer_loss
 from training.packed_model import PackedModel, can_pack
 from training.packing import cut_packs, unpadded_rows
+from training.recomputing import recomputed
 
 TOKENS_PER_PACK = {"cpu": 384, "cuda": 8192}
 """Where more make a step no faster."""
@@ -32,8 +36,8 @@ class BatchLoss(Protocol):
 class PackedLoss:
     """Rows in packs: see `training.packing`."""
 
-    def __init__(self, model: PeftModel, *, max_tokens: int) -> None:
-        self._model = PackedModel(model)
+    def __init__(self, model: PeftModel, *, max_tokens: int, checkpointing: bool = False) -> None:
+        self._model = PackedModel(model, checkpointing=checkpointing)
         self._max_tokens = max_tokens
 
     def pieces(self, batch: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -48,13 +52,17 @@ class PackedLoss:
 class PaddedLoss:
     """Rows of like length, filled up to the longest: right for every model that PEFT takes."""
 
-    def __init__(self, model: PeftModel, *, max_rows: int) -> None:
+    def __init__(self, model: PeftModel, *, max_rows: int, checkpointing: bool = False) -> None:
         self._model = model
+        self._checkpointing = checkpointing
+        # A cache of keys and values, which training never reads, would grow a second time.
+        self._forward = partial(model, use_cache=False) if checkpointing else model
         self._max_rows = max_rows
 
     def pieces(self, batch: dict[str, torch.Tensor]) -> Iterator[torch.Tensor]:
         for group in length_groups(batch, rows_per_group=self._max_rows):
-            loss, count = summed_answer_loss(self._model, num_virtual_tokens=_num_embedded(self._model), **group)
+            with recomputed(self._model) if self._checkpointing else nullcontext():
+                loss, count = summed_answer_loss(self._forward, num_virtual_tokens=_num_embedded(self._model), **group)
             if count:
                 yield loss
 
@@ -64,12 +72,27 @@ class PaddedLoss:
 
 
 def choose_batch_loss(
-    model: PeftModel, *, packing: bool, device: torch.device, batch_size: int, tokens_per_pack: int | None
+    model: PeftModel,
+    *,
+    packing: bool,
+    device: torch.device,
+    batch_size: int,
+    tokens_per_pack: int | None,
+    checkpointing: bool = False,
 ) -> BatchLoss:
-    """Packs where they are asked for and the model's family is known to allow them."""
+    """Packs where they are asked for and the model's family is known to allow them.
+
+    Raises ConfigError for `checkpointing` where it would lose a prefix: padded rows find it in a cache of the layers'.
+    """
     if packing and can_pack(model):
-        return PackedLoss(model, max_tokens=tokens_per_pack or TOKENS_PER_PACK[device.type])
-    return PaddedLoss(model, max_rows=_ROWS_PER_FORWARD_ON_CPU if device.type == "cpu" else batch_size)
+        max_tokens = tokens_per_pack or TOKENS_PER_PACK[device.type]
+        return PackedLoss(model, max_tokens=max_tokens, checkpointing=checkpointing)
+    if checkpointing and model.active_peft_config.peft_type == "PREFIX_TUNING":
+        raise ConfigError(
+            ["gradient_checkpointing: a prefix is trained with it in packs only, and these rows are padded"]
+        )
+    max_rows = _ROWS_PER_FORWARD_ON_CPU if device.type == "cpu" else batch_size
+    return PaddedLoss(model, max_rows=max_rows, checkpointing=checkpointing)
 
 
 def held_out_loss(loss: BatchLoss, examples: Sequence[Example], *, device: torch.device) -> float:

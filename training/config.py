@@ -126,6 +126,8 @@ class TrainConfig(BaseModel):
     """rows of a batch without padding, and what they begin with in common once; the gradient is the same"""
     tokens_per_pack: int | None = Field(default=None, ge=1)
     """most tokens computed at a time; fewer take less memory. By default 384 on a CPU, 8,192 on CUDA"""
+    gradient_checkpointing: bool = False
+    """layers are computed again in the backward pass and keep nothing else: less memory, slower, equal gradients"""
     gradient_accumulation_steps: int = Field(default=1, ge=1)
     """batches of one optimiser step"""
     num_train_epochs: float = Field(default=3.0, gt=0)

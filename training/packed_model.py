@@ -4,7 +4,7 @@ Nothing is computed that training does not need: no padding, no logits without a
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -18,6 +18,7 @@ from training.lean_layers import lighten
 from training.linear_loss import summed_cross_entropy
 from training.packed_attention import GivenKV, attend_together
 from training.packing import Layout, PackedRow, make_pack
+from training.recomputing import recomputed
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "bloom")
 """Model types whose attention is softmax over scaled products, with ALiBi or without, and whose logits are the output
@@ -25,10 +26,14 @@ layer's: those that the tests hold against PEFT's own path."""
 
 
 class PackedModel:
-    """A PEFT model that is trained on packs. The base keeps its own attention for everything else."""
+    """A PEFT model that is trained on packs. The base keeps its own attention for everything else.
 
-    def __init__(self, model: PeftModel) -> None:
+    With `checkpointing`, its layers keep their input alone in training, and are computed again in the backward pass.
+    """
+
+    def __init__(self, model: PeftModel, *, checkpointing: bool = False) -> None:
         self._model = model
+        self._checkpointing = checkpointing
         base = model.get_base_model()
         assert isinstance(base, PreTrainedModel)
         self._base = base
@@ -79,7 +84,8 @@ class PackedModel:
         """`[models, T, hidden_size]` of embeddings of that shape, behind the last norm."""
         body = self._base.base_model
         own_positions = {} if self._base.config.model_type == "bloom" else {"position_ids": positions[None]}
-        with self._attention(layout, given):
+        attention = partial(self._attention, layout, given)
+        with attention(), recomputed(self._base, attention) if self._checkpointing else nullcontext():
             output = body(inputs_embeds=embeddings, use_cache=False, **own_positions)
         hidden: torch.Tensor = output.last_hidden_state
         return hidden

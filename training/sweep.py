@@ -130,7 +130,11 @@ def _together(
         if not can_pack(models[0]):
             return None
     assert run.held_out is not None
-    loss = CandidatesLoss(models, max_tokens=first.tokens_per_pack or TOKENS_PER_PACK[device.type])
+    loss = CandidatesLoss(
+        models,
+        max_tokens=first.tokens_per_pack or TOKENS_PER_PACK[device.type],
+        checkpointing=first.gradient_checkpointing,
+    )
     with training_progress(console) as reporter:
         trainer = build_sweep_trainer(
             models,

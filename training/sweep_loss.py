@@ -12,9 +12,9 @@ from training.packing import cut_packs, unpadded_rows
 class CandidatesLoss:
     """Packs as in PackedLoss, every candidate behind its own virtual tokens: all of one kind and number."""
 
-    def __init__(self, models: Sequence[PeftModel], *, max_tokens: int) -> None:
+    def __init__(self, models: Sequence[PeftModel], *, max_tokens: int, checkpointing: bool = False) -> None:
         self._models = tuple(models)
-        self._packed = PackedModel(models[0])
+        self._packed = PackedModel(models[0], checkpointing=checkpointing)
         self._max_tokens = max_tokens
         self.active: tuple[int, ...] = tuple(range(len(models)))
         """Candidates that are still trained, by number."""

@@ -210,6 +210,7 @@ def build_trainer(
         device=device,
         batch_size=config.per_device_train_batch_size,
         tokens_per_pack=config.tokens_per_pack,
+        checkpointing=config.gradient_checkpointing,
     )
     clock = None if config.max_seconds is None else Clock(config.max_seconds)
     keeper = None

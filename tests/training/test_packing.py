@@ -2,16 +2,18 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
-from peft import PromptTuningConfig, TaskType, get_peft_model
+from peft import PrefixTuningConfig, PromptTuningConfig, TaskType, get_peft_model
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from tests.engine.peft_kinds import every_kind
 from tests.tiny import Family, tiny_model
 from training.batch_loss import PackedLoss, PaddedLoss, choose_batch_loss
+from training.errors import ConfigError
 from training.examples import IGNORED_LABEL, Collator
 from training.packed_model import PackedModel, can_pack
 from training.packing import PackedRow, cut_packs, make_pack, unpadded_rows
@@ -60,6 +62,60 @@ def test_losses_and_gradients_are_those_of_padded_rows(family: Family) -> None:
         assert _total(losses) == pytest.approx(_total(plain_losses), rel=1e-5), adapter.kind
         for ours, theirs in zip(packed, plain, strict=True):
             assert float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm()), adapter.kind
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bloom"])
+def test_layers_that_are_computed_again_give_the_same_gradients(family: Family) -> None:
+    rows = _rows([4, 9, 9, 15, 2])
+    for adapter in every_kind(family)[1:7]:
+        adapter.model.train()
+        taken = []
+        for checkpointing in (False, True):
+            losses = list(PackedLoss(adapter.model, max_tokens=30, checkpointing=checkpointing).pieces(_batch(rows)))
+            assert len(losses) > 1  # all forward first: each backward has to find its own pack again
+            taken.append(_gradients(adapter.model, losses))
+        for kept, again in zip(*taken, strict=True):
+            assert float((kept - again).norm()) <= 1e-6 * float(kept.norm()), adapter.kind
+
+
+def test_padded_layers_that_are_computed_again_give_the_same_gradients() -> None:
+    model = _soft_prompt(tiny_model("gpt2"))
+    model.train()
+    taken = []
+    for checkpointing in (False, True):
+        torch.manual_seed(3)  # of dropout: the second computing has to drop the same
+        losses = list(PaddedLoss(model, max_rows=3, checkpointing=checkpointing).pieces(_batch(_rows([4, 9, 15, 2]))))
+        taken.append(_gradients(model, losses)[0])
+    torch.testing.assert_close(taken[1], taken[0], rtol=1e-6, atol=1e-9)
+
+
+def test_layers_that_are_computed_again_keep_their_input_alone() -> None:
+    model = _soft_prompt(tiny_model("llama"))
+    model.train()
+    kept = {}
+    for checkpointing in (False, True):
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        packed = PackedModel(model, checkpointing=checkpointing)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = packed.summed_loss(_rows([30, 40, 50]))
+        kept[checkpointing] = sum(sizes)
+        loss.backward()
+        assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    assert kept[True] < kept[False] / 3
+
+
+def test_a_prefix_is_not_lost_where_padded_layers_would_be_computed_again() -> None:
+    prefix = _with_prefix(tiny_model("llama"))
+    for packing in (True, False):
+        with nullcontext() if packing else pytest.raises(ConfigError, match="gradient_checkpointing: a prefix"):
+            choose_batch_loss(
+                prefix, packing=packing, device=CPU, batch_size=8, tokens_per_pack=None, checkpointing=True
+            )
 
 
 def test_a_row_does_not_see_its_neighbours() -> None:
@@ -122,6 +178,10 @@ def test_what_packs_do_not_fit_is_padded() -> None:
 def _soft_prompt(base: PreTrainedModel) -> Any:
     torch.manual_seed(1)
     return get_peft_model(base, PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=5))
+
+
+def _with_prefix(base: PreTrainedModel) -> Any:
+    return get_peft_model(base, PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=5))
 
 
 # -- cutting and laying out --------------------------------------------------------------------------------------------
