@@ -252,8 +252,9 @@ class TrainConfig(BaseModel):
     @field_validator("prompt_tuning_init")
     @classmethod
     def _check_init(cls, init: str, info: ValidationInfo) -> str:
-        if info.data.get("method") == "multitask_prompt_tuning" and init not in ("text", "random"):
-            raise ValueError(f"must be 'text' or 'random' with method multitask_prompt_tuning, is {init!r}")
+        method = info.data.get("method")
+        if method in ("p_tuning", "multitask_prompt_tuning") and init not in ("text", "random"):
+            raise ValueError(f"must be 'text' or 'random' with method {method}, is {init!r}")
         return init
 
     @field_validator("task_id")
@@ -273,6 +274,7 @@ class TrainConfig(BaseModel):
         """Whether the adapter starts as a text."""
         inits = {
             "prompt_tuning": self.prompt_tuning_init,
+            "p_tuning": self.prompt_tuning_init,
             "multitask_prompt_tuning": self.prompt_tuning_init,
             "prefix_tuning": self.prefix_tuning_init,
         }

@@ -26,8 +26,8 @@ DEFAULT_LEARNING_RATES: Mapping[str, float] = {
     "ia3": 1e-2,
 }
 METHODS_OF_KEYS: Mapping[str, tuple[Method, ...]] = {
-    "prompt_tuning_init": ("prompt_tuning", "multitask_prompt_tuning"),
-    "prompt_tuning_init_text": ("prompt_tuning", "multitask_prompt_tuning", "prefix_tuning"),
+    "prompt_tuning_init": ("prompt_tuning", "p_tuning", "multitask_prompt_tuning"),
+    "prompt_tuning_init_text": ("prompt_tuning", "p_tuning", "multitask_prompt_tuning", "prefix_tuning"),
     "prefix_tuning_init": ("prefix_tuning",),
     "num_virtual_tokens": ("prompt_tuning", "p_tuning", "prefix_tuning", "multitask_prompt_tuning"),
     "num_tasks": ("multitask_prompt_tuning",),

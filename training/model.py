@@ -17,7 +17,14 @@ from training.errors import ConfigError
 from training.examples import Example
 from training.methods import DEFAULT_NUM_VIRTUAL_TOKENS
 from training.peft_configs import peft_config
-from training.starts import read_start, start_from_adapter, start_from_labels, start_from_text
+from training.starts import (
+    read_start,
+    start_encoder_from_text,
+    start_from_adapter,
+    start_from_labels,
+    start_from_text,
+    start_tasks_alike,
+)
 
 _DELTAS = ("lora", "ia3")
 _HEADER_ROOM = 1 << 20
@@ -52,14 +59,24 @@ def add_adapter(
         raise ConfigError([f"method: {config.method} on {base.name}: {error}"]) from error
     if start is not None:
         start_from_adapter(model, start, config, base)
-    elif config.method == "prompt_tuning" and config.prompt_tuning_init == "labels":
-        start_from_labels(model, base.tokenizer, examples)
-    elif config.method == "prefix_tuning" and config.prefix_tuning_init == "text":
-        start_from_text(model, base.tokenizer, config.init_text)
+    else:
+        _start(model, base, config, examples)
     if config.method == "multitask_prompt_tuning":
         _choose_task(model, config.task_id)
     _check_size(model, config)
     return model
+
+
+def _start(model: PeftModel, base: BaseModel, config: TrainConfig, examples: Sequence[Example]) -> None:
+    """What PEFT's own configs cannot say of a start."""
+    if config.method == "prompt_tuning" and config.prompt_tuning_init == "labels":
+        start_from_labels(model, base.tokenizer, examples)
+    elif config.method == "p_tuning" and config.starts_from_text:
+        start_encoder_from_text(model, base.tokenizer, config.init_text)
+    elif config.method == "prefix_tuning" and config.starts_from_text:
+        start_from_text(model, base.tokenizer, config.init_text)
+    elif config.method == "multitask_prompt_tuning":
+        start_tasks_alike(model)
 
 
 def remove_adapter(model: PeftModel) -> None:

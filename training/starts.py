@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,34 @@ def start_from_labels(model: PeftModel, tokenizer: PreTrainedTokenizerBase, exam
 def start_from_text(model: PeftModel, tokenizer: PreTrainedTokenizerBase, text: str) -> None:
     """Set a prefix to the keys and values that the base has for a text."""
     initialize_kv_prefix_from_text(model, tokenizer, text=text, use_chat_template=False)
+
+
+def start_encoder_from_text(model: PeftModel, tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    """Let P-tuning's encoder make a text's embeddings, by the smallest change of its last layer that does.
+
+    They are made exactly where the encoder is at least as wide as there are virtual tokens, and as nearly as can be
+    elsewhere. A text that is too short is repeated.
+    """
+    encoder: Any = model.prompt_encoder
+    codes: torch.Tensor = encoder[model.active_adapter].embedding.weight
+    *inner, last = encoder[model.active_adapter].mlp_head
+    embed: Any = model.get_base_model().get_input_embeddings()  # type: ignore[operator]
+    ids = list(islice(cycle(tokenizer(text)["input_ids"]), len(codes)))
+    with torch.no_grad():
+        wanted = embed(torch.tensor(ids, device=codes.device)).float()
+        hidden = torch.nn.Sequential(*inner)(codes)  # [num_virtual_tokens, encoder_hidden_size]
+        last.weight += (torch.linalg.pinv(hidden) @ (wanted - last(hidden))).T
+
+
+def start_tasks_alike(model: PeftModel) -> None:
+    """Let every task's factor of a multitask prompt be 1, so that each starts as what all share.
+
+    PEFT's own are products of small numbers: nearly 0, so that no start would be left.
+    """
+    encoder: Any = model.prompt_encoder[model.active_adapter]
+    with torch.no_grad():
+        encoder.prefix_task_cols.fill_(1.0)
+        encoder.prefix_task_rows.fill_(1.0 / encoder.num_ranks)
 
 
 def _rows(model: PeftModel) -> torch.Tensor:

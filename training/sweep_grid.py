@@ -14,11 +14,13 @@ _RATES = (1 / 3, 1.0, 3.0)
 """Around the run's own learning rate."""
 _INITS: Mapping[str, tuple[str, ...]] = {
     "prompt_tuning": ("text", "vocab"),
+    "p_tuning": ("text", "random"),
     "multitask_prompt_tuning": ("text", "random"),
     "prefix_tuning": ("text", "random"),
 }
 _INIT_KEYS: Mapping[str, str] = {
     "prompt_tuning": "prompt_tuning_init",
+    "p_tuning": "prompt_tuning_init",
     "multitask_prompt_tuning": "prompt_tuning_init",
     "prefix_tuning": "prefix_tuning_init",
 }

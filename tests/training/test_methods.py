@@ -42,7 +42,7 @@ INJECTIONS = {"prefix_tuning": KVRows, "lora": WeightDelta, "ia3": WeightDelta}
 
 def _config(base: Path, tmp_path: Path, method: str, **settings: object) -> TrainConfig:
     started: dict[str, Any] = {"method": method, "prompt_tuning_init_text": None}
-    if method.startswith(("prompt", "multitask", "prefix")):
+    if method not in ("lora", "ia3"):
         started["prompt_tuning_init_text"] = None if "init_adapter" in settings else "Answer:"
     return tiny_config(base, tmp_path, **(started | settings))
 
@@ -81,10 +81,13 @@ def test_gradients_are_those_of_pefts_own_path(
         gradients.append([each.grad.clone() for each in model.parameters() if each.requires_grad])
         model.zero_grad()
     plain, packed = gradients
+    # BLOOM normalises embeddings, so what only makes a token longer has a gradient of 0, and all of it is rounding.
+    rounding = 1e-7 * sum(float(each.norm()) for each in plain)
+    assert rounding > 0
     assert all(
-        float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm()) for ours, theirs in zip(packed, plain, strict=True)
+        float((ours - theirs).norm()) <= 1e-5 * float(theirs.norm()) + rounding
+        for ours, theirs in zip(packed, plain, strict=True)
     )
-    assert sum(float(each.norm()) for each in plain) > 0
 
 
 @pytest.mark.parametrize("method", MOSTLY_SLOW)
@@ -148,6 +151,13 @@ def test_a_prefix_from_a_text_answers_as_the_text_would(tmp_path: Path, bases: d
     assert torch.allclose(prefixed, whole, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning", "multitask_prompt_tuning"])
+def test_virtual_tokens_start_as_a_text(tmp_path: Path, bases: dict[Family, Path], method: str) -> None:
+    model, _ = _model(_config(bases["llama"], tmp_path, method, num_virtual_tokens=9), bases["llama"])
+    prompt = model.get_prompt(batch_size=1)[0].detach()
+    assert torch.allclose(prompt, _embeddings(tiny_model("llama"))[_ids("Answer:An")], atol=1e-5)
+
+
 def test_a_soft_prompt_starts_as_the_commonest_answers(tmp_path: Path, bases: dict[Family, Path]) -> None:
     rows = [{"instruction": "i", "output": output} for output in ("ab", "ab", "c")]
     config = tiny_config(
@@ -198,6 +208,7 @@ def test_prompt_tuning_continues_from_what_p_tuning_made(tmp_path: Path, bases: 
         ({"method": "multitask_prompt_tuning", "prompt_tuning_init": "vocab"}, "must be 'text' or 'random'"),
         ({"method": "multitask_prompt_tuning", "num_tasks": 2, "task_id": 2}, "task_id: 2 is not below num_tasks 2"),
         ({"method": "prefix_tuning", "prefix_tuning_init": "zero", "prompt_tuning_init_text": "x"}, "'text' only"),
+        ({"method": "p_tuning", "prompt_tuning_init": "labels"}, "must be 'text' or 'random' with method p_tuning"),
         ({"method": "qlora"}, "method: 'qlora' is not supported"),
     ],
 )
