@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from training.errors import ConfigError
 
 GRIDS: Mapping[str, Mapping[str, Sequence[str]]] = {
-    "prompt_tuning": {"learning_rate": ("0.01", "0.02", "0.04"), "prompt_tuning_init": ("text", "vocab")},
-    "prefix_tuning": {"learning_rate": ("0.001", "0.003", "0.01"), "prefix_tuning_init": ("text", "zero", "random")},
-    "lora": {"learning_rate": ("0.0003", "0.001", "0.002"), "lora_r": ("4", "8", "16")},
-    "ia3": {"learning_rate": ("0.003", "0.01", "0.03", "0.1")},
-    "p_tuning": {"learning_rate": ("0.0003", "0.001", "0.003"), "prompt_tuning_init": ("text", "random")},
-    "multitask_prompt_tuning": {"learning_rate": ("0.005", "0.01", "0.02", "0.04")},
+    "prompt_tuning": {"learning_rate": ("0.01", "0.02", "0.04")},
+    "prefix_tuning": {"learning_rate": ("0.003", "0.008", "0.015", "0.03")},
+    "lora": {"learning_rate": ("0.0005", "0.001", "0.002", "0.004")},
+    "ia3": {"learning_rate": ("0.01", "0.03")},
+    "p_tuning": {"learning_rate": ("0.0001", "0.0003", "0.001")},
+    "multitask_prompt_tuning": {"learning_rate": ("0.01", "0.03", "0.06")},
 }
 
 

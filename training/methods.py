@@ -19,10 +19,10 @@ REFUSED_METHODS: Mapping[str, str] = {
 """Methods that are asked for and not made here, and what to use instead."""
 DEFAULT_LEARNING_RATES: Mapping[str, float] = {
     "prompt_tuning": 2e-2,
-    "p_tuning": 1e-3,
-    "prefix_tuning": 3e-3,
-    "multitask_prompt_tuning": 1e-2,
-    "lora": 1e-3,
+    "p_tuning": 3e-4,
+    "prefix_tuning": 1.5e-2,
+    "multitask_prompt_tuning": 3e-2,
+    "lora": 2e-3,
     "ia3": 1e-2,
 }
 METHODS_OF_KEYS: Mapping[str, tuple[Method, ...]] = {
