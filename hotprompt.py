@@ -261,6 +261,13 @@ def train(
         ),
     ] = None,
     seed: Annotated[str | None, typer.Option(help="Decides the order of the rows and random virtual tokens.")] = None,
+    report_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help="Trackers to tell of losses and measures: tensorboard, mlflow, wandb, ... or none.",
+        ),
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16 or float32, of the base model.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
 ) -> None:

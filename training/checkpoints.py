@@ -21,6 +21,7 @@ RUN_FILE = "run.json"
 TRAINED_FILE = "trained.safetensors"
 STATE_FILE = "trainer_state.json"
 _SWEEP_FILE = "sweep.json"
+_RUN_DIRECTORY_FILE = "run_directory"
 _MARKER = "complete"
 _PREFIX = "checkpoint-"
 
@@ -66,9 +67,26 @@ def remember_sweep(directory: Path, facts: Mapping[str, object]) -> None:
         raise ConfigError([f"checkpoint_dir: {directory} cannot be used: {error}"]) from None
 
 
+def recall_run_directory(directory: Path) -> Path | None:
+    """Where an interrupted run of these checkpoints has its metrics; None where there is none."""
+    try:
+        return Path((directory / _RUN_DIRECTORY_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def remember_run_directory(directory: Path, path: Path) -> None:
+    """Keep where a run has its metrics. Raises ConfigError."""
+    try:
+        (directory / _RUN_DIRECTORY_FILE).write_text(str(path.absolute()), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"checkpoint_dir: {directory} cannot be used: {error}"]) from None
+
+
 def remove_checkpoints(directory: Path) -> None:
     """What a finished run needs no more; its settings stay."""
     (directory / _SWEEP_FILE).unlink(missing_ok=True)
+    (directory / _RUN_DIRECTORY_FILE).unlink(missing_ok=True)
     for checkpoint in _checkpoints(directory):
         shutil.rmtree(checkpoint, ignore_errors=True)
 

@@ -11,6 +11,7 @@ from adapters.naming import NAME_PATTERN, NAME_RULE
 from adapters.peft_config import MAX_RANK, MAX_TASKS, MAX_VIRTUAL_TOKENS
 from training.methods import DEFAULT_INIT_TEXT, DEFAULT_LEARNING_RATES, METHODS_OF_KEYS, REFUSED_METHODS, Method
 from training.row_forms import DataFormat
+from training.trackers import MODULES, Tracker, as_trackers
 
 Task = Literal["auto", "classification", "text"]
 """What held-out answers are measured as."""
@@ -158,6 +159,8 @@ class TrainConfig(BaseModel):
     """decides the order of the rows and random virtual tokens"""
     logging_steps: int = Field(default=10, ge=1)
     """optimiser steps between two reported losses"""
+    report_to: Annotated[tuple[Tracker, ...], BeforeValidator(as_trackers), Field(max_length=len(MODULES))] = ()
+    """experiment trackers that are told what the run measures, as tensorboard or mlflow,wandb; none is none"""
 
     sweep: Grid | None = None
     """values of learning_rate, init and weight_decay to try in short runs before this one; {} is the default grid"""

@@ -19,9 +19,10 @@ from training.metrics_log import MetricsLog
 from training.prepare import PreparedRun
 from training.progress import say, training_progress
 from training.run_directory import RunDirectory
+from training.tracking import TrackerLog, Trackers
 from training.trainer import LossPoint, build_trainer
 
-_NOT_DECISIVE = {"data_cache", "store", "publish", "run_dir", "checkpoint_dir", "save_steps"}
+_NOT_DECISIVE = {"data_cache", "store", "publish", "run_dir", "checkpoint_dir", "save_steps", "report_to"}
 """Keys that do not change the course of a run."""
 
 
@@ -31,6 +32,11 @@ class Checkpoints:
 
     directory: Path
     last: Path | None
+
+    @property
+    def first_step(self) -> int:
+        """The first optimiser step that is not in the last checkpoint; 0 of a run from the start."""
+        return 0 if self.last is None else steps_done(self.last) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ def run_loop(
     checkpoints: Checkpoints,
     device: torch.device,
     directory: RunDirectory,
+    trackers: Trackers,
     console: Console,
 ) -> LoopFacts:
     """Run the Trainer to its end or to Ctrl-C. Raises NothingTrained when no optimiser step was made."""
@@ -68,11 +75,14 @@ def run_loop(
                 config,
                 device=device,
                 output_dir=checkpoints.directory,
+                run_name=directory.path.name,
                 reporter=reporter,
                 report=partial(say, console),
             )
         directory.go_on_from(steps_done(last))
-        trainer.add_callback(MetricsLog(directory, trainer.keeper.measured if trainer.keeper is not None else {}))
+        measured = trainer.keeper.measured if trainer.keeper is not None else {}
+        trainer.add_callback(MetricsLog(directory, measured))
+        trainer.add_callback(TrackerLog(trackers, measured))
         if last is not None:
             say(console, f"going on from {last.name} in {checkpoints.directory}")
         tokens_before = tokens_seen(last)

@@ -35,6 +35,7 @@ _KEYS_OF_THIS_MACHINE = {
     "run_dir",
     "checkpoint_dir",
     "data_cache",
+    "report_to",
     "name",
     "init_adapter",
 }

@@ -14,6 +14,7 @@ from training.errors import TrainingError
 from training.evaluate import Evaluation
 from training.progress import say
 from training.run_directory import RunDirectory
+from training.tracking import Trackers
 from training.trainer import LossPoint
 
 
@@ -32,10 +33,18 @@ def compared(
     return comparison
 
 
-def note(directory: RunDirectory, step: int, measured: Evaluation | None) -> None:
-    """Write a measurement into the run's metrics. Raises TrainingError."""
+def note(directory: RunDirectory, trackers: Trackers, step: int, measured: Evaluation | None) -> None:
+    """Write a measurement into the run's metrics, and tell the trackers. Raises TrainingError."""
     if measured is not None:
         directory.note({"step": step, "held_out_loss": measured.loss, "held_out_exact_match": measured.exact_match})
+        trackers.note(step, {"loss": measured.loss, "exact_match": measured.exact_match})
+
+
+def note_scores(trackers: Trackers, step: int, facts: EvaluationFacts | None) -> None:
+    """Tell the trackers every measure that is not the loss or the exact match: those they have."""
+    if facts is not None:
+        others = [score for score in facts.scores if score.name not in ("loss", "exact_match")]
+        trackers.note(step, {score.name: score.after for score in others})
 
 
 def draw(

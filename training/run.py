@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from peft import PeftModel
@@ -11,11 +12,17 @@ from transformers.utils.logging import disable_progress_bar
 
 from adapters.base_model import choose_device, choose_dtype, load_weights
 from training.attention import prefer_plain_attention
-from training.checkpoints import recall_sweep, remember_sweep, remove_checkpoints
+from training.checkpoints import (
+    recall_run_directory,
+    recall_sweep,
+    remember_run_directory,
+    remember_sweep,
+    remove_checkpoints,
+)
 from training.config import TrainConfig
 from training.config_reading import config_yaml
 from training.evaluate import Evaluation, Evaluator
-from training.loop import nothing_to_save, opened_checkpoints, run_loop
+from training.loop import Checkpoints, nothing_to_save, opened_checkpoints, run_loop
 from training.measuring import measure_adapter, measure_base
 from training.memory import keep_few_kernels
 from training.model import add_adapter, count_parameters, num_virtual_tokens, virtual_tokens_of
@@ -23,9 +30,10 @@ from training.prepare import PreparedRun, check_positions, prepare_run
 from training.progress import evaluation_progress, say
 from training.publishing import Destination, destination_of
 from training.recording import TrainResult, dtype_name, publish, register
-from training.reporting import compared, draw, evaluation_facts, note
+from training.reporting import compared, draw, evaluation_facts, note, note_scores
 from training.run_directory import RunDirectory, open_run
 from training.sweep import best_of, run_sweep
+from training.tracking import Trackers, check_trackers, opened_trackers
 
 __all__ = ["TrainResult", "train"]
 
@@ -48,6 +56,16 @@ class _Ready:
     before: Evaluation | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """Where a run writes, and whom it tells."""
+
+    checkpoints: Checkpoints
+    directory: RunDirectory
+    trackers: Trackers
+    console: Console
+
+
 def train(config: TrainConfig, *, console: Console | None = None, api_key: str | None = None) -> TrainResult:
     """Train an adapter, measure it, and publish it to the store, and to where `publish` says.
 
@@ -61,31 +79,59 @@ def train(config: TrainConfig, *, console: Console | None = None, api_key: str |
     disable_progress_bar()  # transformers' own, when it loads weights
     console = console or Console(quiet=True)
     with nothing_to_save():
+        check_trackers(config.report_to)
         device = choose_device(config.device)
         place = _Place(device, choose_dtype(config.dtype, device))
         destination = _destination(config, api_key)
         run = prepare_run(config, console)
     with opened_checkpoints(run, config) as checkpoints:
         with nothing_to_save():
-            directory = open_run(config)
+            directory = _opened_directory(config)
             say(console, f"settings, written to {directory.config}:\n{config_yaml(config).rstrip()}")
-            ready = _get_ready(run, config, place, directory, console)
-        loop = run_loop(
-            ready.model, run, ready.config, checkpoints=checkpoints, device=device, directory=directory, console=console
-        )
-    after = None if loop.interrupted else _measure_unless_interrupted(ready.evaluator, ready.model, console)
-    note(directory, loop.kept_step, after)
-    comparison = compared(ready.before, after, config, base_name=run.base.name, console=console)
-    draw(directory, comparison, title=config.name, losses=loop.losses, console=console)
-    evaluation = evaluation_facts(ready.before, after, comparison)
-    result = publish(
-        ready.model, run, ready.config, dtype=place.dtype, loop=loop, evaluation=evaluation, console=console
-    )
-    if config.checkpoint_dir is not None and not loop.interrupted:
+        with opened_trackers(
+            config.report_to,
+            tensorboard=directory.tensorboard,
+            first_step=checkpoints.first_step,
+            report=partial(say, console),
+        ) as trackers:
+            result = _carry_out(run, config, place, _Around(checkpoints, directory, trackers, console))
+    if config.checkpoint_dir is not None and not result.interrupted:
         remove_checkpoints(config.checkpoint_dir)
     if destination is not None:
         register(destination, result, config, console)
     return result
+
+
+def _opened_directory(config: TrainConfig) -> RunDirectory:
+    """A run that goes on goes on in its directory. Raises TrainingError."""
+    if config.checkpoint_dir is None:
+        return open_run(config)
+    directory = open_run(config, known=recall_run_directory(config.checkpoint_dir))
+    remember_run_directory(config.checkpoint_dir, directory.path)
+    return directory
+
+
+def _carry_out(run: PreparedRun, config: TrainConfig, place: _Place, around: _Around) -> TrainResult:
+    directory, trackers, console = around.directory, around.trackers, around.console
+    with nothing_to_save():
+        ready = _get_ready(run, config, place, around)
+    loop = run_loop(
+        ready.model,
+        run,
+        ready.config,
+        checkpoints=around.checkpoints,
+        device=place.device,
+        directory=directory,
+        trackers=trackers,
+        console=console,
+    )
+    after = None if loop.interrupted else _measure_unless_interrupted(ready.evaluator, ready.model, console)
+    note(directory, trackers, loop.kept_step, after)
+    comparison = compared(ready.before, after, config, base_name=run.base.name, console=console)
+    draw(directory, comparison, title=config.name, losses=loop.losses, console=console)
+    evaluation = evaluation_facts(ready.before, after, comparison)
+    note_scores(trackers, loop.kept_step, evaluation)
+    return publish(ready.model, run, ready.config, dtype=place.dtype, loop=loop, evaluation=evaluation, console=console)
 
 
 def _destination(config: TrainConfig, api_key: str | None) -> Destination | None:
@@ -97,9 +143,8 @@ def _destination(config: TrainConfig, api_key: str | None) -> Destination | None
     return destination
 
 
-def _get_ready(
-    run: PreparedRun, config: TrainConfig, place: _Place, directory: RunDirectory, console: Console
-) -> _Ready:
+def _get_ready(run: PreparedRun, config: TrainConfig, place: _Place, around: _Around) -> _Ready:
+    console = around.console
     weights = load_weights(run.base.path, dtype=place.dtype, device=place.device)
     check_positions(run, weights, config)
     prefer_plain_attention(
@@ -109,12 +154,12 @@ def _get_ready(
         longest=run.train.longest + num_virtual_tokens(run.base, config),
     )
     if config.sweep is not None:
-        config = _swept(run, config, weights, place.device, directory, console)
+        config = _swept(run, config, weights, place.device, around.directory, console)
     model = add_adapter(weights, run.base, config, run.train.answered)
     _describe(model, run, place, console)
     evaluator = _evaluator(weights, run, config)
     before = _measure(evaluator, model, measure_base, "before training", console)
-    note(directory, 0, before)
+    note(around.directory, around.trackers, 0, before)
     return _Ready(model, config, evaluator, before)
 
 

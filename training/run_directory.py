@@ -42,6 +42,10 @@ class RunDirectory:
         return self.path / "sweep.json"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
     def confusion(self) -> Path:
         return self.path / "confusion.png"
 
@@ -83,12 +87,14 @@ class RunDirectory:
         _write_json(self.sweep, facts)
 
 
-def open_run(config: TrainConfig) -> RunDirectory:
-    """The directory that the configuration names, or a new one under `runs/` in the home; its metrics are left.
+def open_run(config: TrainConfig, *, known: Path | None = None) -> RunDirectory:
+    """The directory that the configuration names, or the `known` one of a run that goes on, or a new one under `runs/`
+    in the home; its metrics are left.
 
     Raises TrainingError when it cannot be written.
     """
-    run = RunDirectory(config.run_dir.expanduser() if config.run_dir is not None else _new_path(config.name))
+    named = None if config.run_dir is None else config.run_dir.expanduser()
+    run = RunDirectory(named or known or _new_path(config.name))
     with _written(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
         run.config.write_text(config_yaml(config), encoding="utf-8")

@@ -197,6 +197,7 @@ def build_trainer(
     *,
     device: torch.device,
     output_dir: Path,
+    run_name: str | None = None,
     reporter: TrainerCallback,
     report: Callable[[str], None] = _LOG.info,
 ) -> AdapterTrainer:
@@ -228,7 +229,7 @@ def build_trainer(
         keeper=keeper,
         clock=clock,
         model=model,
-        args=training_arguments(config, device=device, output_dir=output_dir),
+        args=training_arguments(config, device=device, output_dir=output_dir, run_name=run_name),
         train_dataset=[example.features() for example in run.train.examples],
         data_collator=Collator(run.pad_id),
         callbacks=[
@@ -242,8 +243,10 @@ def build_trainer(
     return trainer
 
 
-def training_arguments(config: TrainConfig, *, device: torch.device, output_dir: Path) -> TrainingArguments:
-    """The run's settings as Trainer has them."""
+def training_arguments(
+    config: TrainConfig, *, device: torch.device, output_dir: Path, run_name: str | None = None
+) -> TrainingArguments:
+    """The run's settings as Trainer has them; `run_name` and the project are what trackers call it."""
     return OneDeviceArguments(
         output_dir=str(output_dir),
         max_steps=-1 if config.max_steps is None else config.max_steps,  # Trainer's way to say "by epochs"
@@ -255,7 +258,9 @@ def training_arguments(config: TrainConfig, *, device: torch.device, output_dir:
         save_strategy="no" if config.checkpoint_dir is None else "steps",
         save_steps=config.save_steps,
         save_total_limit=2,
-        report_to="none",
+        report_to="none",  # trackers outlive the loop: see training.tracking
+        project="hotprompt",
+        run_name=run_name,
         disable_tqdm=True,
         **{key: getattr(config, key) for key in _SAME_KEYS},
     )
