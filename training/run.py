@@ -1,5 +1,6 @@
 """One training run from data to a published adapter, in marked stages. Parses no command line."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from training.checkpoints import (
 )
 from training.config import TrainConfig
 from training.config_reading import config_yaml
+from training.errors import ConfigError
 from training.evaluate import Evaluation, Evaluator
 from training.loop import Checkpoints, nothing_to_save, opened_checkpoints, run_loop
 from training.measuring import measure_adapter, measure_base
@@ -79,6 +81,7 @@ def train(config: TrainConfig, *, console: Console | None = None, api_key: str |
     disable_progress_bar()  # transformers' own, when it loads weights
     console = console or Console(quiet=True)
     with nothing_to_save():
+        _refuse_many_processes()
         check_trackers(config.report_to)
         device = choose_device(config.device)
         place = _Place(device, choose_dtype(config.dtype, device))
@@ -100,6 +103,12 @@ def train(config: TrainConfig, *, console: Console | None = None, api_key: str |
     if destination is not None:
         register(destination, result, config, console)
     return result
+
+
+def _refuse_many_processes() -> None:
+    """Under torchrun each process would train alone, and all would publish under one name."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ConfigError(["several processes (torchrun, accelerate) are not supported: start one, without a launcher"])
 
 
 def _opened_directory(config: TrainConfig) -> RunDirectory:

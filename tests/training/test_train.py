@@ -50,6 +50,14 @@ def _quiet() -> Console:
     return Console(file=io.StringIO())
 
 
+def test_several_processes_are_refused_before_anything_is_read(
+    tmp_path: Path, bases: dict[Family, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="several processes"):
+        train(tiny_config(bases["llama"], tmp_path, data=[tmp_path / "none.jsonl"]))
+
+
 def test_a_run_publishes_a_complete_adapter(tmp_path: Path, bases: dict[Family, Path]) -> None:
     output = io.StringIO()
     config = tiny_config(
