@@ -20,7 +20,7 @@ def test_no_request_makes_a_server_error_or_an_answer_outside_its_schema(tmp_pat
         report = fuzz(app, services, num_cases=NUM_CASES)
     assert report.num_failures == 0, str(report)
     for operation in ("POST /v1/chat/completions", "PATCH /v1/adapters/{name}"):
-        assert report.statuses[operation][200] > NUM_CASES // 200, str(report)  # not only refusals
+        assert report.statuses[operation][200] > NUM_CASES // 400, str(report)  # not only refusals
 
 
 BROKEN = {
