@@ -125,7 +125,6 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         services.engine.start()
-        _build_routes(app)
         await anyio.lowlevel.checkpoint()  # it loads its back end at its first use: not within the first request
         is_over = threading.Event()
         store = services.registry.store
@@ -149,15 +148,6 @@ def _lifespan(
                 await asyncio.to_thread(tracing.close)
 
     return lifespan
-
-
-def _build_routes(app: FastAPI) -> None:
-    """FastAPI builds a router's routes when a path is first held against them: some 30 ms for all, which the first
-    request to each router would wait for. A path that is nobody's is held against every one.
-    """
-    nowhere = {"type": "http", "method": "GET", "path": "\0", "root_path": "", "headers": []}
-    for route in app.routes:
-        route.matches(nowhere)
 
 
 def _add_middleware(app: FastAPI, settings: Settings, http_counts: HttpCounts, tracing: Tracing | None) -> None:
